@@ -1,0 +1,5 @@
+/**
+ * `@hacluster/blockrep`: DRBD-compatible synchronous block replication in userspace.
+ * @packageDocumentation
+ */
+export * from "./base/index.ts";

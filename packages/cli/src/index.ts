@@ -1,0 +1,5 @@
+/**
+ * `hacluster`: the command and the daemons.
+ * @packageDocumentation
+ */
+export {};
