@@ -3,3 +3,4 @@
  * @packageDocumentation
  */
 export * from "./base/index.ts";
+export { ConnState, DiskState, Role } from "./wire/state-word.ts";

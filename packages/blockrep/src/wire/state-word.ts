@@ -169,3 +169,23 @@ export function isKnownState(s: StateFields): boolean {
 export function formatState(s: StateFields): string {
   return `cs:${connName(s.conn)} ro:${roleName(s.role)}/${roleName(s.peer)} ds:${diskName(s.disk)}/${diskName(s.pdsk)}`;
 }
+
+/** Mask and value of a requested change, both as the sender sees the state. */
+export interface StateChange {
+  readonly mask: number;
+  readonly value: number;
+}
+
+/** The change that sets exactly the given fields: `packStateChange({ role: Role.Primary })` is mask 3, value 1. */
+export function packStateChange(fields: Partial<StateFields>): StateChange {
+  let mask = 0;
+  for (const name of Object.keys(fields) as (keyof StateFields)[]) {
+    if (fields[name] !== undefined) mask |= StateMask[name];
+  }
+  return { mask, value: packState({ ...unpackState(0), ...fields }) };
+}
+
+/** The word after a change: masked bits from `value`, all others kept. Does not judge the result. */
+export function applyStateChange(word: number, change: StateChange): number {
+  return ((word & ~change.mask) | (change.value & change.mask)) >>> 0;
+}
