@@ -1,0 +1,21 @@
+import { join } from "node:path";
+
+/** Where the daemons of this machine keep what does not survive a reboot. */
+export const RUN_FOLDER = "/run/hacluster";
+/** Heartbeat's own place for its generation and uuid: a node that migrates keeps its identity. */
+export const HEARTBEAT_STATE_FOLDER = "/var/lib/heartbeat";
+
+export function blockrepSocket(resource: string): string {
+  return join(RUN_FOLDER, `blockrep-${resource}.sock`);
+}
+
+export function blockrepExport(resource: string): string {
+  return join(RUN_FOLDER, `blockrep-${resource}.nbd`);
+}
+
+export function blockrepPidFile(resource: string): string {
+  return join(RUN_FOLDER, `blockrep-${resource}.pid`);
+}
+
+export const HEARTBEAT_SOCKET: string = join(RUN_FOLDER, "heartbeat.sock");
+export const HEARTBEAT_PID_FILE: string = join(RUN_FOLDER, "heartbeat.pid");
