@@ -3,4 +3,10 @@
  * @packageDocumentation
  */
 export * from "./base/index.ts";
+export { type BlockStore, type StoreDone, StoreRange } from "./drivers/block-store.ts";
+export { MemoryStore } from "./drivers/memory-store.ts";
+export { type BlockBackend, type Done, ZERO_FAST, ZERO_FUA, ZERO_NO_HOLE } from "./nbd/backend.ts";
+export { NbdErrno } from "./nbd/constants.ts";
+export { type NbdExport, NbdServer, type NbdServerOptions } from "./nbd/server.ts";
+export { StoreBackend } from "./nbd/store-backend.ts";
 export { ConnState, DiskState, Role } from "./wire/state-word.ts";
