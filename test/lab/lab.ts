@@ -1,0 +1,223 @@
+import { closeSync, ftruncateSync, mkdirSync, openSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { makeDevices } from "./loop.ts";
+import { LabNode } from "./node.ts";
+import { must, type ProcessId, processId } from "./process.ts";
+import { imageFolder, type LabRecord, readRecords, removeLab, removeStaleLabs, stateFolder, writeRecord } from "./record.ts";
+import { addressOn, GATEWAY_HOST, type LinkName, Switch } from "./switch.ts";
+
+const PROJECT = fileURLToPath(new URL("../../..", import.meta.url)).replace(/\/$/, "");
+const CLIENT_HOST = 100;
+
+export interface LabOptions {
+  /** Part of the lab's name, which the pid of this process completes. */
+  readonly name?: string;
+  /** Default nodo1 (192.168.0.27) and nodo2 (.28); further ones get .31, .32, ... */
+  readonly nodes?: readonly string[];
+  /** A machine `client` (192.168.0.100), without disk. Default true. */
+  readonly client?: boolean;
+  /** Default eth0 only. */
+  readonly links?: readonly LinkName[];
+  /** Size of every node's /dev/sda6; 0 (the default): it has none. */
+  readonly diskBytes?: number;
+}
+
+const live = new Set<Lab>();
+const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+
+/** Several machines on one: see README.md in this folder. Needs root, and programs of iproute2 and util-linux. */
+export class Lab {
+  readonly name: string;
+  readonly #owner: ProcessId;
+  readonly #nodes = new Map<string, LabNode>();
+  #switch: Switch | undefined;
+  #kept = false;
+  #down: Promise<void> | undefined;
+
+  private constructor(name: string) {
+    this.name = name;
+    this.#owner = processId(process.pid) as ProcessId;
+  }
+
+  /** Make a lab with all its nodes on. It is removed by `down`, by SIGINT, SIGTERM, SIGHUP and an uncaught exception. */
+  static async up(options: LabOptions = {}): Promise<Lab> {
+    await removeStaleLabs();
+    let name = `${options.name ?? "lab"}-${process.pid}`;
+    for (let n = 2; [...live].some((lab) => lab.name === name); n++) name = `${options.name ?? "lab"}-${process.pid}-${n}`;
+    const lab = new Lab(name);
+    watchSignals();
+    live.add(lab);
+    try {
+      await lab.#build(options);
+    } catch (error) {
+      await lab.down();
+      throw error;
+    }
+    return lab;
+  }
+
+  async #build(options: LabOptions): Promise<void> {
+    const folder = stateFolder(this.name);
+    this.#record();
+    mkdirSync(folder);
+    await must(["mount", "-t", "tmpfs", "-o", "mode=755", "hacluster-lab", folder]);
+    await must(["mount", "--make-private", folder]);
+    const devices = join(folder, "devices");
+    mkdirSync(devices);
+    const links = options.links ?? ["eth0"];
+    const [network] = await Promise.all([Switch.make(links), makeDevices(devices)]);
+    this.#switch = network;
+    this.#record();
+
+    const names = options.nodes ?? ["nodo1", "nodo2"];
+    const hosts = new Map(names.map((name, index) => [name, index < 2 ? 27 + index : 29 + index]));
+    if (options.client ?? true) hosts.set("client", CLIENT_HOST);
+    const hostsFile = [
+      "127.0.0.1 localhost",
+      ...[...hosts].map(([name, host]) => `${addressOn("eth0", host)} ${name}`),
+      `${addressOn("eth0", GATEWAY_HOST)} gw`,
+    ].join("\n");
+    for (const [name, host] of hosts) {
+      const isClient = name === "client";
+      const node = new LabNode({
+        name,
+        host,
+        links: isClient ? ["eth0"] : links,
+        folder: join(folder, name),
+        devices,
+        diskImage: isClient ? undefined : this.#makeImage(name, options.diskBytes ?? 0),
+        project: PROJECT,
+        network,
+        changed: () => this.#record(),
+      });
+      writeFileSync(join(folder, name, "etc/upper/hosts"), `${hostsFile}\n`);
+      this.#nodes.set(name, node);
+    }
+    const starts = await Promise.allSettled([...this.#nodes.values()].map((node) => node.start()));
+    for (const start of starts) if (start.status === "rejected") throw start.reason;
+  }
+
+  #makeImage(node: string, sizeBytes: number): string | undefined {
+    if (sizeBytes === 0) return undefined;
+    const folder = imageFolder(this.name);
+    mkdirSync(folder, { recursive: true });
+    const path = join(folder, `${node}.img`);
+    const fd = openSync(path, "w");
+    ftruncateSync(fd, sizeBytes);
+    closeSync(fd);
+    return path;
+  }
+
+  #snapshot(): LabRecord {
+    return {
+      name: this.name,
+      owner: this.#owner,
+      kept: this.#kept,
+      switchHolder: this.#switch?.holder,
+      nodes: [...this.#nodes.values()].map((node) => ({ init: node.init, supervisor: node.supervisor })),
+    };
+  }
+
+  #record(): void {
+    if (this.#down === undefined) writeRecord(this.#snapshot());
+  }
+
+  /** A machine by its name, on or off. */
+  node(name: string): LabNode {
+    const node = this.#nodes.get(name);
+    if (node === undefined) throw new Error(`lab ${this.name} has no node ${name}`);
+    return node;
+  }
+
+  get client(): LabNode {
+    return this.node("client");
+  }
+
+  get nodes(): readonly LabNode[] {
+    return [...this.#nodes.values()];
+  }
+
+  get #network(): Switch {
+    if (this.#switch === undefined) throw new Error(`lab ${this.name} has no switch`);
+    return this.#switch;
+  }
+
+  /** No frame passes between two nodes; both keep their carrier. `oneWay`: only those from `a` to `b` are dropped. */
+  async cut(a: string, b: string, options: { links?: readonly LinkName[]; oneWay?: boolean } = {}): Promise<void> {
+    const links = options.links ?? this.#network.links;
+    await this.#network.drop(a, b, links);
+    if (options.oneWay !== true) await this.#network.drop(b, a, links);
+  }
+
+  /** Undo every cut and plug every cable in again. */
+  async heal(): Promise<void> {
+    await this.#network.undropAll();
+    for (const node of this.#nodes.values()) await node.plugAll();
+  }
+
+  /** Let the lab live on when this process ends. `removeKept` takes it away. */
+  keep(): void {
+    this.#kept = true;
+    this.#record();
+    live.delete(this);
+    if (live.size === 0) unwatchSignals();
+  }
+
+  /** Remove the lab: nothing of it is left. */
+  down(): Promise<void> {
+    this.#down ??= this.#remove();
+    return this.#down;
+  }
+
+  async #remove(): Promise<void> {
+    try {
+      await Promise.allSettled([...this.#nodes.values()].map((node) => node.kill()));
+    } finally {
+      await removeLab(this.#snapshot());
+      live.delete(this);
+      if (live.size === 0) unwatchSignals();
+    }
+  }
+}
+
+/** Remove every lab of this machine that `keep` left behind; returns their names. */
+export async function removeKept(): Promise<string[]> {
+  const kept = readRecords().filter((record) => record.kept);
+  for (const record of kept) await removeLab(record);
+  return kept.map((record) => record.name);
+}
+
+let ending = false;
+
+async function endAll(code: number): Promise<void> {
+  if (ending) return;
+  ending = true;
+  await Promise.allSettled([...live].map((lab) => lab.down()));
+  process.exit(code);
+}
+
+function onSignal(signal: NodeJS.Signals): void {
+  void endAll(signal === "SIGINT" ? 130 : signal === "SIGTERM" ? 143 : 129);
+}
+
+function onException(error: unknown): void {
+  console.error(error);
+  void endAll(1);
+}
+
+let watching = false;
+
+function watchSignals(): void {
+  if (watching) return;
+  watching = true;
+  for (const signal of SIGNALS) process.on(signal, onSignal);
+  // a test runner that has its own way with exceptions runs its after hooks
+  if (process.listenerCount("uncaughtException") === 0) process.on("uncaughtException", onException);
+}
+
+function unwatchSignals(): void {
+  watching = false;
+  for (const signal of SIGNALS) process.off(signal, onSignal);
+  process.off("uncaughtException", onException);
+}
