@@ -8,14 +8,18 @@ const POLICY = "/usr/sbin/policy-rc.d";
 const ASIDE = `${POLICY}.before-hacluster`;
 const MARK = "# written by the set-up of hacluster; removed when it ends";
 
+/** dpkg-query fills it in. */
+const FORMAT = ["Package", "db:Status-Status"]
+  .map((field) => `\${${field}}`)
+  .join(" ")
+  .concat("\n");
+
 /** Services that these packages would start at the next boot: two machines of a cluster leave that to the cluster. */
 const BOOT_SERVICES = { apache2: ["apache2"] };
 
 /** The packages of `wanted` that are not installed. Throws where there is no dpkg. */
 export function missingPackages(wanted) {
-  const result = spawnSync("dpkg-query", ["-W", "-f", "${Package} ${db:Status-Status}\n", ...wanted], {
-    encoding: "utf8",
-  });
+  const result = spawnSync("dpkg-query", ["-W", "-f", FORMAT, ...wanted], { encoding: "utf8" });
   if (result.error) throw new Error(`cannot ask dpkg-query (${result.error.message}): the demo needs Debian 12 or 13`);
   const installed = new Set(
     result.stdout

@@ -4,7 +4,15 @@ import { fileURLToPath } from "node:url";
 import { makeDevices } from "./loop.ts";
 import { LabNode } from "./node.ts";
 import { must, type ProcessId, processId } from "./process.ts";
-import { imageFolder, type LabRecord, readRecords, removeLab, removeStaleLabs, stateFolder, writeRecord } from "./record.ts";
+import {
+  imageFolder,
+  type LabRecord,
+  readRecords,
+  removeLab,
+  removeStaleLabs,
+  stateFolder,
+  writeRecord,
+} from "./record.ts";
 import { addressOn, GATEWAY_HOST, type LinkName, Switch } from "./switch.ts";
 
 const PROJECT = fileURLToPath(new URL("../../..", import.meta.url)).replace(/\/$/, "");
@@ -44,7 +52,8 @@ export class Lab {
   static async up(options: LabOptions = {}): Promise<Lab> {
     await removeStaleLabs();
     let name = `${options.name ?? "lab"}-${process.pid}`;
-    for (let n = 2; [...live].some((lab) => lab.name === name); n++) name = `${options.name ?? "lab"}-${process.pid}-${n}`;
+    for (let n = 2; [...live].some((lab) => lab.name === name); n++)
+      name = `${options.name ?? "lab"}-${process.pid}-${n}`;
     const lab = new Lab(name);
     watchSignals();
     live.add(lab);

@@ -125,7 +125,7 @@ export class LabNode {
   /** Power on: same /etc, /home, /srv and /var as before, everything else fresh. */
   async start(): Promise<void> {
     if (this.isOn) return;
-    await this.#ended;
+    await this.off();
     const { folder, name } = this.#place;
     writeFileSync(join(folder, "events"), "");
     const disk = this.#place.diskImage === undefined ? "" : await attachLoop(this.#place.diskImage);
@@ -231,8 +231,8 @@ export class LabNode {
   }
 
   /** Run a command in the node; it dies with its time limit (default 60 s). Daemons that it starts live on. */
-  exec(command: readonly string[], options: RunOptions = {}): Promise<Result> {
-    return run(this.#withEnv(command, options), { ...options, env: {} });
+  async exec(command: readonly string[], options: RunOptions = {}): Promise<Result> {
+    return await run(this.#withEnv(command, options), { ...options, env: {} });
   }
 
   /** Like `exec` for a command that must succeed: returns what it prints. @throws CommandError */
@@ -293,12 +293,13 @@ export class LabNode {
     if (supervisor !== undefined && !(await waitFor(() => !isAlive(supervisor), 30_000))) {
       throw new Error(`node ${this.name} is dead but its mounts do not go away: ${this.#lastLog()}`);
     }
-    await this.#ended;
+    await this.off();
   }
 
   /** Resolves when the node is off and its devices are gone, whatever ended it. */
   async off(): Promise<void> {
-    await this.#ended;
+    const hold = setInterval(() => {}, 1_000); // the child is unreferenced: waiting for it must keep this program alive
+    await this.#ended.finally(() => clearInterval(hold));
   }
 
   async #afterEnd(): Promise<void> {

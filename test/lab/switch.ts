@@ -86,7 +86,9 @@ export class Switch {
     }
     inside.push(`route add default via ${addressOn("eth0", GATEWAY_HOST)}`);
     await this.#ip(outside);
-    await must(["nsenter", `--net=/proc/${pid}/ns/net`, "--", "ip", "-batch", "-"], { input: `${inside.join("\n")}\n` });
+    await must(["nsenter", `--net=/proc/${pid}/ns/net`, "--", "ip", "-batch", "-"], {
+      input: `${inside.join("\n")}\n`,
+    });
   }
 
   /** Carrier off or on: the node sees its cable pulled or plugged in. */
