@@ -1,0 +1,86 @@
+import { spawn } from "node:child_process";
+
+export interface CommandResult {
+  /** Exit status; 128 + signal number's conventional 143/137 when a signal ended it, 127 when it could not be started. */
+  readonly exitCode: number;
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly timedOut: boolean;
+}
+
+export interface CommandOptions {
+  readonly env?: NodeJS.ProcessEnv;
+  readonly timeLimitMs?: number;
+  readonly cwd?: string;
+}
+
+/** Output kept per stream: enough for any message, too little to hurt when a script prints for ever. */
+const OUTPUT_MAX = 64 * 1024;
+/** Between SIGTERM and SIGKILL for a script that outstayed its time limit. */
+const KILL_GRACE_MS = 2000;
+
+/**
+ * Run one program and collect what it says. It gets a process group of its own, so that a script that hangs ends with
+ * everything it started, while a service that it started properly (setsid) lives on.
+ * The result comes when the program exits, not when its output closes: daemons inherit the pipes and keep them open.
+ */
+export function runCommand(
+  program: string,
+  args: readonly string[],
+  options: CommandOptions = {},
+): Promise<CommandResult> {
+  return new Promise((resolve) => {
+    const child = spawn(program, args, {
+      detached: true,
+      stdio: ["ignore", "pipe", "pipe"],
+      cwd: options.cwd ?? "/",
+      env: options.env ?? process.env,
+    });
+    const out = collect(child.stdout);
+    const err = collect(child.stderr);
+    let timedOut = false;
+    let settled = false;
+    const timers: NodeJS.Timeout[] = [];
+    const finish = (exitCode: number, note = ""): void => {
+      if (settled) return;
+      settled = true;
+      for (const timer of timers) clearTimeout(timer);
+      resolve({ exitCode, stdout: out.text(), stderr: err.text() + note, timedOut });
+      child.stdout.destroy();
+      child.stderr.destroy();
+    };
+    if (options.timeLimitMs !== undefined) {
+      timers.push(
+        setTimeout(() => {
+          timedOut = true;
+          killGroup(child.pid, "SIGTERM");
+          timers.push(setTimeout(() => killGroup(child.pid, "SIGKILL"), KILL_GRACE_MS));
+        }, options.timeLimitMs),
+      );
+    }
+    child.on("error", (error) => finish(127, error.message));
+    child.on("exit", (code, signal) => {
+      // what was written before the exit is in the pipes already: one turn of the loop reads it
+      setImmediate(() => setImmediate(() => finish(code ?? (signal === "SIGKILL" ? 137 : 143))));
+    });
+  });
+}
+
+function killGroup(pid: number | undefined, signal: NodeJS.Signals): void {
+  if (pid === undefined) return;
+  try {
+    process.kill(-pid, signal);
+  } catch {
+    // it ended in the meantime
+  }
+}
+
+function collect(stream: NodeJS.ReadableStream): { text(): string } {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  stream.on("data", (chunk: Buffer) => {
+    if (size < OUTPUT_MAX) chunks.push(chunk.subarray(0, OUTPUT_MAX - size));
+    size += chunk.length;
+  });
+  return { text: () => Buffer.concat(chunks).toString("utf8") };
+}
