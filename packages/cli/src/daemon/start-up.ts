@@ -48,7 +48,10 @@ export function startDaemon(args: readonly string[]): Promise<number> {
     child.on("exit", (code, signal) => {
       settle(() =>
         reject(
-          new HaError(ErrorCode.programFailed, `hacluster daemon ${args.join(" ")} ended at once (${signal ?? `exit code ${code}`})`),
+          new HaError(
+            ErrorCode.programFailed,
+            `hacluster daemon ${args.join(" ")} ended at once (${signal ?? `exit code ${code}`})`,
+          ),
         ),
       );
     });
@@ -71,7 +74,11 @@ export function reportFailure(error: unknown): void {
   const failure: ControlFailure =
     error instanceof HaError
       ? { code: error.code, message: error.message, details: error.details }
-      : { code: "HA_INTERNAL", message: error instanceof Error ? (error.stack ?? error.message) : String(error), details: {} };
+      : {
+          code: "HA_INTERNAL",
+          message: error instanceof Error ? (error.stack ?? error.message) : String(error),
+          details: {},
+        };
   send({ failure });
 }
 
