@@ -7,6 +7,7 @@
  *
  * @see DRBD 8.4 drbd_protocol.h
  */
+import type { PacketKind } from "./constants.ts";
 import type { FeatureOffer } from "./dialect.ts";
 
 interface Base {
@@ -277,9 +278,9 @@ export type Packet =
   | DelayProbePacket
   | FeaturesPacket;
 
-/** The packet type of a kind: `PacketOf<"P_WRITE_ACK">`. */
-export type PacketOf<K extends Packet["kind"]> =
-  Extract<Packet, { readonly kind: K }> extends never ? WithKind<Packet, K> : Extract<Packet, { readonly kind: K }>;
-
-// Several kinds share one interface, whose `kind` is a union: narrow it.
-type WithKind<P, K> = P extends { readonly kind: infer J } ? (K extends J ? P & { readonly kind: K } : never) : never;
+/** The packet type of a kind: `PacketOf<"P_WRITE_ACK">`; narrows the interfaces that several kinds have in common. */
+export type PacketOf<K extends PacketKind, P extends Packet = Packet> = P extends { readonly kind: infer J }
+  ? K extends J
+    ? P & { readonly kind: K }
+    : never
+  : never;
