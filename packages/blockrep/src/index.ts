@@ -4,6 +4,7 @@
  */
 export * from "./base/index.ts";
 export { type BlockStore, type StoreDone, StoreRange } from "./drivers/block-store.ts";
+export { FileStore, type FileStoreOptions } from "./drivers/file-store.ts";
 export { MemoryStore } from "./drivers/memory-store.ts";
 export { type BlockBackend, type Done, ZERO_FAST, ZERO_FUA, ZERO_NO_HOLE } from "./nbd/backend.ts";
 export { NbdErrno } from "./nbd/constants.ts";
