@@ -1,0 +1,100 @@
+import type { Diagnostics, SourcePosition } from "@hacluster/blockrep/base";
+import type { AddressArgument, GroupResource } from "./model.ts";
+import type { Word } from "./text.ts";
+import { isIpv4, looksLikeIpv6, parseInteger, prefixBitsOfNetmask } from "./values.ts";
+
+const ADDRESS_EXAMPLE = 'write for example "IPaddr2::192.168.0.29/24/eth0"';
+
+/**
+ * One resource of a haresources line: `SCRIPT::ARG1::ARG2`, or a bare address, which means IPaddr.
+ * @returns undefined after a reported error
+ * @see Heartbeat 3.0.6 haresources
+ */
+export function parseGroupResource(word: Word, diagnostics: Diagnostics): GroupResource | undefined {
+  const bare = /^[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+/.test(word.text);
+  const [script, ...written] = bare ? ["IPaddr", word.text] : word.text.split("::");
+  const args = written.filter((arg) => arg !== "");
+  const base = { text: word.text, script: script ?? "", args, at: word.at };
+  if (!bare && !/^[A-Za-z0-9][\w.@:+-]*$/.test(base.script)) {
+    diagnostics.error(
+      word.at,
+      word.text === "\\"
+        ? "a backslash with something behind it does not continue the line"
+        : `"${word.text}" does not begin with the name of a script`,
+      word.text === "\\" ? "let it be the last character of its line" : ADDRESS_EXAMPLE,
+    );
+    return undefined;
+  }
+  if (args.some((arg) => /[*?[]/.test(arg))) {
+    diagnostics.warning(word.at, `"${word.text}": Heartbeat's shell expands * ? [ to file names, hacluster does not`);
+  }
+  const lacking = (what: string, example: string): undefined => {
+    diagnostics.error(word.at, `"${word.text}" lacks ${what}`, `write for example "${example}"`);
+    return undefined;
+  };
+  switch (base.script) {
+    case "IPaddr":
+    case "IPaddr2": {
+      if (args[0] === undefined) return lacking("its address", "IPaddr2::192.168.0.29/24/eth0");
+      const address = parseAddressArgument(args[0], word.at, diagnostics);
+      return address === undefined ? undefined : { ...base, kind: "address", address };
+    }
+    case "drbddisk":
+      return { ...base, kind: "drbddisk", resource: args[0] ?? "all" };
+    case "Filesystem": {
+      const [device, directory, fstype, options] = args;
+      if (device === undefined || directory === undefined) {
+        return lacking("its device or directory", "Filesystem::/dev/drbd0::/srv/data::ext4");
+      }
+      return { ...base, kind: "filesystem", device, directory, fstype, options };
+    }
+    case "OCF":
+      return args[0] === undefined
+        ? lacking("its agent", "OCF::apache::web")
+        : { ...base, kind: "ocf", agent: args[0] };
+    default:
+      if (base.script.startsWith("systemd:")) {
+        const unit = base.script.slice("systemd:".length);
+        return unit === "" ? lacking("its unit", "systemd:apache2") : { ...base, kind: "systemd", unit };
+      }
+      return { ...base, kind: "script" };
+  }
+}
+
+/**
+ * `ip[/netmask[/interface[:label]][/broadcast]]`; a third part that begins with a digit is the broadcast address.
+ * @see Heartbeat 3.0.6, arguments of IPaddr and IPaddr2
+ */
+export function parseAddressArgument(
+  text: string,
+  at: SourcePosition,
+  diagnostics: Diagnostics,
+): AddressArgument | undefined {
+  const [ip = "", mask, third, fourth, ...more] = text.split("/");
+  const refuse = (what: string): undefined => {
+    diagnostics.error(at, `"${text}": ${what}`, ADDRESS_EXAMPLE);
+    return undefined;
+  };
+  const v6 = looksLikeIpv6(ip);
+  if (!isIpv4(ip) && !v6) return refuse(`"${ip}" is not an IP address`);
+  if (more.length > 0) return refuse("has more than address, netmask, interface and broadcast");
+  let prefixBits: number | undefined;
+  if (mask !== undefined && mask !== "") {
+    prefixBits = parseInteger(mask, 0, v6 ? 128 : 32) ?? prefixBitsOfNetmask(mask);
+    if (prefixBits === undefined) return refuse(`"${mask}" is not a netmask of 0..${v6 ? 128 : 32} bits`);
+  }
+  const thirdIsBroadcast = third !== undefined && /^[0-9]/.test(third);
+  if (thirdIsBroadcast && fourth !== undefined) return refuse("has two broadcast addresses");
+  const broadcast = thirdIsBroadcast ? third : fourth;
+  if (broadcast !== undefined && broadcast !== "" && !isIpv4(broadcast)) {
+    return refuse(`"${broadcast}" is not a broadcast address`);
+  }
+  const [network, label] = thirdIsBroadcast || third === undefined ? [] : third.split(":");
+  return {
+    ip,
+    prefixBits,
+    interface: network === "" ? undefined : network,
+    label: label === "" ? undefined : label,
+    broadcast: broadcast === "" ? undefined : broadcast,
+  };
+}
