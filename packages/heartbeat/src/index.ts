@@ -2,4 +2,17 @@
  * `@hacluster/heartbeat`: Heartbeat-3-compatible membership and service takeover for two nodes.
  * @packageDocumentation
  */
-export {};
+export type {
+  AddressArgument,
+  AuthKey,
+  AuthKeys,
+  AutoFailback,
+  GroupResource,
+  HaCf,
+  Haresources,
+  HeartbeatConfig,
+  Medium,
+  ServiceGroup,
+} from "./config/model.ts";
+export { serializeAuthkeys, serializeHaCf, serializeHaresources } from "./config/serialize.ts";
+export { type LoadedConfig, type LoadOptions, loadHeartbeatConfig } from "./drivers/config-files.ts";

@@ -17,7 +17,7 @@ export function serializeHaCf(haCf: HaCf): string {
     `warntime ${formatTimeMs(haCf.warntimeMs)}`,
     `deadtime ${formatTimeMs(haCf.deadtimeMs)}`,
     `initdead ${formatTimeMs(haCf.initdeadMs)}`,
-    `deadping ${formatTimeMs(haCf.deadpingMs)}`,
+    haCf.deadpingMs === haCf.deadtimeMs ? undefined : `deadping ${formatTimeMs(haCf.deadpingMs)}`,
     `max_rexmit_delay ${haCf.maxRetransmitDelayMs}`,
     `hopfudge ${haCf.hopfudge}`,
     `msgfmt ${haCf.msgfmt}`,
