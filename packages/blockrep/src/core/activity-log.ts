@@ -185,11 +185,11 @@ export class ActivityLog {
     if (this.#updates.length === 0 && !always) return undefined;
     const context = this.#extents.slice(this.#contextStart, this.#contextStart + AL_CONTEXT_MAX);
     const evicted: number[] = [];
-    for (const [i, { slot }] of this.#updates.entries()) {
+    // backwards: where a slot changed twice, the context shows what it held before both
+    for (let i = this.#updates.length - 1; i >= 0; i--) {
+      const index = (this.#updates[i] as AlUpdate).slot - this.#contextStart;
       const before = this.#replaced[i] as number;
-      if (slot >= this.#contextStart && slot < this.#contextStart + context.length) {
-        context[slot - this.#contextStart] = before;
-      }
+      if (index >= 0 && index < context.length) context[index] = before;
       if (before !== AL_EXTENT_FREE) evicted.push(before);
     }
     this.#inFlight = {
@@ -226,6 +226,7 @@ export class ActivityLog {
       const { slot, extent } = this.#updates[i] as AlUpdate;
       const before = this.#replaced[i] as number;
       this.#slotOf.delete(extent);
+      if (this.#references[slot] === 0) this.#unlink(slot);
       this.#references[slot] = 0;
       this.#pending[slot] = 0;
       this.#extents[slot] = before;

@@ -1,29 +1,13 @@
+import { UUID_JUST_CREATED, type UuidSet } from "../meta/uuid-set.ts";
 import { Role } from "../wire/state-word.ts";
 
-/**
- * The generation identifiers of one replica. Bit 0 of `current` says "a Primary made or holds this"; comparisons
- * ignore it, the split-brain policies read bit 0 of `bitmap`.
- * Values are never changed in place: every operation returns a new set, to be written to disk before going on.
- */
-export interface UuidSet {
-  /** Generation of the data here. */
-  readonly current: bigint;
-  /** Generation of the data on the peer as of the last contact, the base of the out-of-sync bitmap; 0: in sync. */
-  readonly bitmap: bigint;
-  readonly history0: bigint;
-  readonly history1: bigint;
-}
+export { FRESH_UUIDS, formatUuid, formatUuids, UUID_JUST_CREATED, type UuidSet } from "../meta/uuid-set.ts";
 
-/** `current` of metadata that never held data. */
-export const UUID_JUST_CREATED = 4n;
 /** A source adds this to its bitmap UUID when a resync starts, so that an interrupted one is recognised. */
 export const UUID_NEW_BM_OFFSET = 0x0001_0000_0000_0000n;
 
 const U64 = 0xffff_ffff_ffff_ffffn;
 const WITHOUT_BIT0 = 0xffff_ffff_ffff_fffen;
-
-/** What `create-md` writes. */
-export const FRESH_UUIDS: UuidSet = { current: UUID_JUST_CREATED, bitmap: 0n, history0: 0n, history1: 0n };
 
 /** Results of the comparison that are not a direction. */
 export const CompareResult = {
@@ -244,14 +228,4 @@ export function skipInitialSync(set: UuidSet, random: bigint, primary: boolean):
 /** The peer's side of a skipped initial sync: adopts the generation of a P_UUIDS packet with flag 8. */
 export function adoptSkippedInitialSync(set: UuidSet, peer: UuidSet, primary: boolean): UuidSet {
   return { ...set, current: withRole(peer.current, primary), bitmap: 0n };
-}
-
-/** `C:B:H0:H1`, 16 upper-case digits each, as DRBD logs and `get-gi` prints them. */
-export function formatUuids(set: UuidSet): string {
-  return [set.current, set.bitmap, set.history0, set.history1].map(formatUuid).join(":");
-}
-
-/** One UUID as 16 upper-case hexadecimal digits. */
-export function formatUuid(uuid: bigint): string {
-  return (uuid & U64).toString(16).toUpperCase().padStart(16, "0");
 }
