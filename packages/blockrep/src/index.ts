@@ -3,6 +3,15 @@
  * @packageDocumentation
  */
 export * from "./base/index.ts";
+export {
+  type AttachOptions,
+  attachDevice,
+  attachedHolders,
+  cleanLeftovers,
+  defaultAttachMethod,
+  detachDevice,
+} from "./drivers/attach.ts";
+export { type AttachMethod, type Attachment, readAttachment } from "./drivers/attachment-record.ts";
 export { type BlockStore, type StoreDone, StoreRange } from "./drivers/block-store.ts";
 export { FileStore, type FileStoreOptions } from "./drivers/file-store.ts";
 export { MemoryStore } from "./drivers/memory-store.ts";
