@@ -76,7 +76,12 @@ function fieldsOf(kind: PacketKind, dialect: Dialect): Fields {
     case "P_PROTOCOL":
     case "P_PROTOCOL_UPDATE":
       return {
-        ...{ protocol: u32, afterSb0p: u32, afterSb1p: u32, afterSb2p: u32, connFlags: u32, twoPrimaries: u32 },
+        protocol: u32,
+        afterSb0p: u32,
+        afterSb1p: u32,
+        afterSb2p: u32,
+        connFlags: u32,
+        twoPrimaries: u32,
         integrityAlg: version >= 87 ? name : fc.constant(""),
       };
     case "P_SYNC_PARAM":
@@ -84,15 +89,25 @@ function fieldsOf(kind: PacketKind, dialect: Dialect): Fields {
     case "P_SYNC_PARAM89": {
       const tuning = version >= 95 ? u32 : fc.constant(0);
       return {
-        ...{ resyncRateKib: u32, verifyAlg: name, csumsAlg: name },
-        ...{ cPlanAhead: tuning, cDelayTarget: tuning, cFillTarget: tuning, cMaxRate: tuning },
+        resyncRateKib: u32,
+        verifyAlg: name,
+        csumsAlg: name,
+        cPlanAhead: tuning,
+        cDelayTarget: tuning,
+        cFillTarget: tuning,
+        cMaxRate: tuning,
       };
     }
     case "P_UUIDS":
       return { current: uuid, bitmap: uuid, history: fc.tuple(uuid, uuid), dirtyBits: count, flags: count };
     case "P_SIZES": {
       const sizes: Fields = {
-        ...{ dSize: count, uSize: count, cSize: count, maxBioSizeBytes: u32, queueOrderType: u16, ddsFlags: u16 },
+        dSize: count,
+        uSize: count,
+        cSize: count,
+        maxBioSizeBytes: u32,
+        queueOrderType: u16,
+        ddsFlags: u16,
       };
       return (dialect.features & Feature.WSAME) === 0 ? sizes : { ...sizes, limits: fc.record(LIMITS, PLAIN) };
     }
@@ -120,8 +135,14 @@ function fieldsOf(kind: PacketKind, dialect: Dialect): Fields {
 }
 
 const LIMITS = {
-  ...{ physicalBlockSize: u32, logicalBlockSize: u32, alignmentOffset: u32, ioMin: u32, ioOpt: u32 },
-  ...{ discardEnabled: u8, discardZeroesData: u8, writeSameCapable: u8 },
+  physicalBlockSize: u32,
+  logicalBlockSize: u32,
+  alignmentOffset: u32,
+  ioMin: u32,
+  ioOpt: u32,
+  discardEnabled: u8,
+  discardZeroesData: u8,
+  writeSameCapable: u8,
 };
 
 /** A plain 4 KiB protocol-C write, as a kernel sends it. */

@@ -110,7 +110,12 @@ test("codec: encodeHead leaves the data where it is", () => {
 test("codec: encodeHeadInto zeroes the padding of a dirty buffer and touches nothing else", () => {
   const slab = new Uint8Array(100).fill(0xaa);
   const request: Packet = {
-    ...{ kind: "P_RS_DATA_REQUEST", volume: 0, sector: 8, idHigh: 0xffffffff, idLow: 0xffffffff, sizeBytes: 4096 },
+    kind: "P_RS_DATA_REQUEST",
+    volume: 0,
+    sector: 8,
+    idHigh: 4294967295,
+    idLow: 4294967295,
+    sizeBytes: 4096,
   };
   const length = encodeHeadInto(request, V101, slab, 10);
   assert.equal(length, 40);
@@ -271,7 +276,9 @@ test("codec: every command number belongs to one packet", () => {
 
 test("negotiate: takes the lower maximum and the common features", () => {
   const offer = (protocolMin: number, protocolMax: number, featureFlags = 0x0f) => ({
-    ...{ protocolMin, protocolMax, featureFlags },
+    protocolMin,
+    protocolMax,
+    featureFlags,
   });
   assert.deepEqual(negotiate(OWN_OFFER, offer(86, 101)), V101);
   assert.deepEqual(negotiate(OWN_OFFER, offer(86, 97, 3)), { version: 97, features: 3, integrityDigestLength: 0 });
