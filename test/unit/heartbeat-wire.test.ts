@@ -63,6 +63,7 @@ test("message: lookup, and changes make a new message in the same order", () => 
     message.fields.map((f) => f.name),
   );
   assert.equal(message.without("none"), message);
+  assert.deepEqual(HaMessage.fromFields(message.plainFields()), message);
   assert.equal(message.without("st").has("st"), false);
 });
 

@@ -55,6 +55,22 @@ export class HaMessage {
     return new HaMessage(fields);
   }
 
+  /** A message of string and binary fields, in their order. */
+  static fromFields(fields: Iterable<{ readonly name: string; readonly value: string | Uint8Array }>): HaMessage {
+    return new HaMessage(
+      Array.from(fields, ({ name, value }) =>
+        typeof value === "string" ? { name, type: 0, value } : { name, type: 1, value },
+      ),
+    );
+  }
+
+  /** The string and binary fields, which are all that messages of haresources mode have. */
+  plainFields(): { name: string; value: string | Uint8Array }[] {
+    const out: { name: string; value: string | Uint8Array }[] = [];
+    for (const f of this.fields) if (f.type === 0 || f.type === 1) out.push({ name: f.name, value: f.value });
+    return out;
+  }
+
   /** The type of the message, or "" when it has none. */
   get type(): string {
     return this.get("t") ?? "";
