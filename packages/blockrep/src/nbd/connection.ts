@@ -133,13 +133,12 @@ export class NbdConnection {
   /** Bytes arrived, in place or elsewhere. @returns false when the socket is to stop reading. */
   received(chunk: Uint8Array): boolean {
     if (this.#draining || this.#socketClosed) return !this.#socketClosed; // read on, so that the end is seen
-    if (this.#backlog === undefined && !this.#stalled && this.#input.isTarget(chunk)) {
-      this.#input.end += chunk.length;
-    } else {
-      // copied, since the caller's memory is used again
-      this.#backlog = this.#backlog === undefined ? chunk.slice() : Buffer.concat([this.#backlog, chunk]);
-    }
+    if (this.#backlog !== undefined) this.#backlog = Buffer.concat([this.#backlog, chunk]);
+    else if (!this.#stalled && this.#input.isTarget(chunk)) this.#input.end += chunk.length;
+    else this.#backlog = chunk;
     this.#turn();
+    // the caller's memory is used again: what had no room in the window is copied
+    if (this.#backlog !== undefined && this.#backlog.buffer === chunk.buffer) this.#backlog = this.#backlog.slice();
     return !this.#stalled;
   }
 

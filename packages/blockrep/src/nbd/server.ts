@@ -41,6 +41,8 @@ export interface NbdServerOptions {
   readonly onConnectionsChanged?: (count: number) => void;
   /** A client was refused or dropped for what it sent; for a rate-limited log. */
   readonly onRefused?: (reason: string) => void;
+  /** False: receive by data events, with a copy, as if this Node did not let a socket read into our memory. */
+  readonly receiveInPlace?: boolean;
 }
 
 /** Serves block devices to NBD clients on a Unix socket. */
@@ -143,7 +145,7 @@ export class NbdServer {
     };
     const connection = new NbdConnection(host);
     this.#connections.add(connection);
-    connection.start(adopt(accepted, connection));
+    connection.start(adopt(accepted, connection, this.#options.receiveInPlace ?? true));
   }
 
   #changeUsers(by: number): void {
@@ -174,10 +176,10 @@ function describe(offer: NbdExport): ExportInfo {
  * for one that was accepted its handle is moved to a new socket. Where the handle is not to be had, data events do
  * the same with a copy.
  */
-function adopt(accepted: Socket, connection: NbdConnection): Socket {
+function adopt(accepted: Socket, connection: NbdConnection, inPlace: boolean): Socket {
   const shell = accepted as unknown as { _handle: unknown };
   const handle = shell._handle;
-  if (handle !== null && typeof handle === "object" && "useUserBuffer" in handle) {
+  if (inPlace && handle !== null && typeof handle === "object" && "useUserBuffer" in handle) {
     shell._handle = null;
     accepted.destroy(); // the empty shell, so that the server no longer counts it
     const options = {
