@@ -3,6 +3,7 @@
  * @packageDocumentation
  */
 export * from "./base/index.ts";
+export * from "./config/index.ts";
 export {
   type AttachOptions,
   attachDevice,
@@ -13,6 +14,11 @@ export {
 } from "./drivers/attach.ts";
 export { type AttachMethod, type Attachment, readAttachment } from "./drivers/attachment-record.ts";
 export { type BlockStore, type StoreDone, StoreRange } from "./drivers/block-store.ts";
+export {
+  absoluteConfigFile,
+  type ReadDrbdConfOptions,
+  readDrbdConf,
+} from "./drivers/config-files.ts";
 export { FileStore, type FileStoreOptions } from "./drivers/file-store.ts";
 export { MemoryStore } from "./drivers/memory-store.ts";
 export { type BlockBackend, type Done, ZERO_FAST, ZERO_FUA, ZERO_NO_HOLE } from "./nbd/backend.ts";

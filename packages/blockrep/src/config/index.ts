@@ -8,3 +8,5 @@ export * from "./lexer.ts";
 export * from "./model.ts";
 export * from "./options.ts";
 export * from "./parser.ts";
+export * from "./resolve.ts";
+export * from "./resolved.ts";

@@ -1,4 +1,5 @@
 import { Diagnostics, nearestWord, type SourcePosition } from "../base/index.ts";
+import { reportEffects } from "./effects.ts";
 import { parseGlobal } from "./global-parser.ts";
 import { duplicateReporter } from "./host-parser.ts";
 import { withTemplates } from "./inheritance.ts";
@@ -57,7 +58,9 @@ class Parser {
 
   finish(file: string): ParseResult {
     const config: DrbdConfig = { file, global: this.#global, common: this.#common, resources: this.#resources };
-    return { config: validate(config, this.#diagnostics), diagnostics: this.#diagnostics };
+    const checked = validate(config, this.#diagnostics);
+    reportEffects(checked, this.#diagnostics);
+    return { config: checked, diagnostics: this.#diagnostics };
   }
 
   parseFile(source: SourceFile, depth: number): void {
