@@ -134,7 +134,7 @@ test("codec: decoded byte fields are views, not copies", () => {
 test("codec: block ids and barrier numbers are echoed byte for byte", () => {
   const barrier = Buffer.from("8620ec20000000030000000800000000" + "0500000000000000", "hex");
   const packet = decode(barrier, V101);
-  assert.ok(packet.kind === "P_BARRIER");
+  assert.ok(packet.kind === "P_BARRIER" && packet.barrier === 5);
   const ack = encodePacket({ kind: "P_BARRIER_ACK", volume: 0, barrier: packet.barrier, setSize: 3 }, V101);
   assert.equal(Buffer.from(ack.subarray(16)).toString("hex"), "0500000000000003");
 });

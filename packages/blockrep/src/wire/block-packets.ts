@@ -1,7 +1,7 @@
 /** Packets about blocks: data, discards, requests, acknowledgements, barriers, bitmaps. */
 import { assert } from "../base/assert.ts";
 import { SECTOR_SIZE } from "../base/units.ts";
-import { readU32, writeU32 } from "./bytes.ts";
+import { readU32, readU32LE, writeU32, writeU32LE } from "./bytes.ts";
 import { BIO_SIZE_MAX, BITMAP_PACKET_MAX, Command, DIGEST_MAX } from "./constants.ts";
 import { type Dialect, headerLength } from "./dialect.ts";
 import {
@@ -231,12 +231,13 @@ export function rangeLayout(kind: RangePacket["kind"]): Layout<RangePacket> {
   };
 }
 
+// kernels write the number in their own byte order, which is little-endian wherever we meet one: 5 shows as 5
 export const barrierLayout: Layout<BarrierPacket> = {
   command: Command.P_BARRIER,
   sockets: DATA,
   ...fixedLength(8),
-  write: (p, out, at) => writeU32(out, at, p.barrier),
-  read: (volume, bytes) => ({ kind: "P_BARRIER", volume, barrier: readU32(bytes, 0) }),
+  write: (p, out, at) => writeU32LE(out, at, p.barrier),
+  read: (volume, bytes) => ({ kind: "P_BARRIER", volume, barrier: readU32LE(bytes, 0) }),
 };
 
 export const barrierAckLayout: Layout<BarrierAckPacket> = {
@@ -244,13 +245,13 @@ export const barrierAckLayout: Layout<BarrierAckPacket> = {
   sockets: META,
   ...fixedLength(8),
   write(p, out, at) {
-    writeU32(out, at, p.barrier);
+    writeU32LE(out, at, p.barrier);
     writeU32(out, at + 4, p.setSize);
   },
   read: (volume, bytes) => ({
     kind: "P_BARRIER_ACK",
     volume,
-    barrier: readU32(bytes, 0),
+    barrier: readU32LE(bytes, 0),
     setSize: readU32(bytes, 4),
   }),
 };

@@ -1,4 +1,4 @@
-/** Big-endian numbers in byte arrays, by hand: no DataView object per packet. Bounds are the caller's to check. */
+/** Numbers in byte arrays, big-endian where the name does not say otherwise, by hand: no DataView object per packet. Bounds are the caller's to check. */
 
 export function readU16(bytes: Uint8Array, at: number): number {
   return (bytes[at]! << 8) | bytes[at + 1]!;
@@ -6,6 +6,10 @@ export function readU16(bytes: Uint8Array, at: number): number {
 
 export function readU32(bytes: Uint8Array, at: number): number {
   return ((bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!) >>> 0;
+}
+
+export function readU32LE(bytes: Uint8Array, at: number): number {
+  return (bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)) >>> 0;
 }
 
 export function readI32(bytes: Uint8Array, at: number): number {
@@ -26,6 +30,13 @@ export function writeU32(bytes: Uint8Array, at: number, value: number): void {
   bytes[at + 1] = value >>> 16;
   bytes[at + 2] = value >>> 8;
   bytes[at + 3] = value;
+}
+
+export function writeU32LE(bytes: Uint8Array, at: number, value: number): void {
+  bytes[at] = value;
+  bytes[at + 1] = value >>> 8;
+  bytes[at + 2] = value >>> 16;
+  bytes[at + 3] = value >>> 24;
 }
 
 export function writeU64(bytes: Uint8Array, at: number, value: bigint): void {

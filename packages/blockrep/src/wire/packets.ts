@@ -1,8 +1,8 @@
 /**
  * Every packet of DRBD 8.4 as a value. Lengths are bytes, sectors are 512 bytes, UUIDs are bigint.
  *
- * Opaque values (block ids, barrier numbers) are kept as the numbers that their bytes spell in big-endian order: they
- * re-encode byte for byte, and nothing may be read into them. Byte fields of a decoded packet are views of what was
+ * Opaque values are kept as numbers that re-encode byte for byte; nothing may be read into a peer's. Block ids are two
+ * big-endian halves; barrier numbers are little-endian, as x86 and ARM kernels write them and as Wireshark shows them. Byte fields of a decoded packet are views of what was
  * received: whoever keeps one beyond the next `push` of a recycled chunk copies it.
  *
  * @see DRBD 8.4 drbd_protocol.h
