@@ -1,18 +1,9 @@
+import type { HaMessage } from "../wire/message.ts";
+
 /**
  * What the cluster engine asks of the world and what the world tells it: plain data and two interfaces.
  * The engine is sans-I/O; a daemon or the simulator drives it. All times are integer milliseconds of one monotonic clock.
  */
-
-/** One field of a message; text for type 0, bytes for the binary fields (`srcuuid`, `destuuid`). Order counts on the wire. */
-export interface ClusterField {
-  readonly name: string;
-  readonly value: string | Uint8Array;
-}
-
-/** An authenticated, decoded message without its `auth` field; the sender's fields in order. @see Heartbeat 3 wire format */
-export interface ClusterMessage {
-  readonly fields: readonly ClusterField[];
-}
 
 /** Resource of a haresources line, for example `Filesystem::/dev/drbd0::/srv::ext4`. */
 export interface ServiceResource {
@@ -24,7 +15,7 @@ export interface ServiceResource {
   readonly args: readonly string[];
 }
 
-/** A haresources line: started left to right, stopped right to left. */
+/** A haresources line (the parsed one fits): started left to right, stopped right to left. */
 export interface ServiceGroup {
   /** Text of the first resource; unique. */
   readonly key: string;
@@ -183,7 +174,7 @@ export interface ClusterEvent {
 /** The engine's only way out. No method may call back into the engine before it returns. */
 export interface ClusterSink {
   /** Encode, sign and send on every medium. All fields but `auth` are there. */
-  send(message: ClusterMessage): void;
+  send(message: HaMessage): void;
   /** Run a script; answer with `scriptDone(id, …)` exactly once. */
   runScript(id: number, job: ScriptJob): void;
   /** Kill a running script's process group; `scriptDone` still follows. */
@@ -252,7 +243,7 @@ export interface ClusterInputs {
   /** Time passes: at least every keepalive/2, and at `nextDeadline()`. */
   tick(nowMs: number): void;
   /** An authenticated message arrived on a link. Never throws, whatever the message says. */
-  received(link: string, message: ClusterMessage, nowMs: number): void;
+  received(link: string, message: HaMessage, nowMs: number): void;
   mediumUp(link: string, nowMs: number): void;
   mediumDown(link: string, nowMs: number): void;
   sendError(link: string, reason: string, nowMs: number): void;

@@ -1,0 +1,265 @@
+import { formatHex, HaMessage, MessageType } from "../wire/message.ts";
+import { type Context, NEVER } from "./context.ts";
+import { replicatedResources } from "./failback.ts";
+import { OwnStall } from "./own-stall.ts";
+import type { LinkView, NodeStatus } from "./ports.ts";
+
+/** After its start a node asks others for this much more patience… */
+const START_GRACE_MS = 2000;
+/** …for this long. @see Heartbeat 3.0.6 announced dead time */
+const START_GRACE_UNTIL_MS = 5000;
+const REQNODES_EVERY_MS = 1000;
+/** A peer's announcement beyond this is taken as this: nobody means to wait longer than an hour. */
+const DEADTIME_MAX_MS = 3_600_000;
+
+/** What the parts above membership do when something changes. */
+export interface MembershipListener {
+  /** Send a message of ours, with the report added. */
+  post(message: HaMessage): void;
+  peerDied(): void;
+  /** Every node is heard or dead, and the node list agreed: this node may become active. */
+  ready(): void;
+}
+
+interface Link {
+  up: boolean;
+  lastHeardMs: number;
+  localDown: boolean;
+}
+
+/**
+ * Who is there: own status, the peer's, the links. Statuses go out each keepalive; the peer is dead when it is silent for
+ * as long as it announced itself (`dt`), or, before it was ever heard, for initdead.
+ */
+export class Membership {
+  readonly #context: Context;
+  readonly #listener: MembershipListener;
+  readonly #stall: OwnStall;
+  readonly #links = new Map<string, Link>();
+  #own: NodeStatus = "init";
+  #peer: NodeStatus = "init";
+  #peerHeard = false;
+  #peerLastStatusMs = 0;
+  #peerDeadtimeMs: number;
+  #nextStatusMs = 0;
+  #nextReqnodesMs = NEVER;
+  #nodesAgreed = false;
+  #late = false;
+
+  constructor(context: Context, listener: MembershipListener) {
+    this.#context = context;
+    this.#listener = listener;
+    this.#peerDeadtimeMs = context.config.deadtimeMs;
+    this.#stall = new OwnStall(context, context.nowMs, context.config.deadtimeMs);
+    for (const link of context.config.links)
+      this.#links.set(link, { up: false, lastHeardMs: Number.NEGATIVE_INFINITY, localDown: false });
+  }
+
+  get own(): NodeStatus {
+    return this.#own;
+  }
+
+  get peer(): NodeStatus {
+    return this.#peer;
+  }
+
+  get peerAlive(): boolean {
+    return this.#peerHeard && this.#peer !== "dead";
+  }
+
+  get peerHeard(): boolean {
+    return this.#peerHeard;
+  }
+
+  get peerLastStatusMs(): number {
+    return this.#peerLastStatusMs;
+  }
+
+  start(): void {
+    this.#own = "init";
+    this.sendStatus();
+    this.#own = "up";
+    this.sendStatus();
+    this.sendStatus();
+    if (this.#context.peer === undefined) this.#peer = "dead";
+  }
+
+  becomeActive(): void {
+    this.#context.event("info", "node.status", `status of this node: ${this.#own} -> active`, {
+      node: this.#context.identity.node,
+      from: this.#own,
+      to: "active",
+    });
+    this.#own = "active";
+    this.#nextReqnodesMs = NEVER;
+    this.sendStatus();
+  }
+
+  /** How long others are told to wait for us. */
+  #announcedMs(): number {
+    const { config, nowMs, startedMs } = this.#context;
+    return config.deadtimeMs + (nowMs - startedMs < START_GRACE_UNTIL_MS ? START_GRACE_MS : 0);
+  }
+
+  sendStatus(): void {
+    const announcedMs = this.#announcedMs();
+    this.#nextStatusMs = this.#context.nowMs + this.#context.config.keepaliveMs;
+    this.#stall.statusSent(announcedMs);
+    this.#listener.post(HaMessage.of(MessageType.status, { st: this.#own, dt: formatHex(announcedMs), protocol: "1" }));
+  }
+
+  /** Silence of our own that others must have taken for death, ms. */
+  fatalSilenceMs(): number | undefined {
+    return this.#stall.fatalSilenceMs();
+  }
+
+  /** Anything from the peer, copies included, arrived on a link. */
+  heardOn(name: string): void {
+    const link = this.#links.get(name);
+    if (link === undefined) return;
+    link.lastHeardMs = this.#context.nowMs;
+    if (!link.up) this.#setLink(name, link, true, "packets arrive");
+  }
+
+  mediumDown(name: string): void {
+    const link = this.#links.get(name);
+    if (link === undefined) return;
+    link.localDown = true;
+    if (link.up) this.#setLink(name, link, false, "the interface is down");
+  }
+
+  mediumUp(name: string): void {
+    const link = this.#links.get(name);
+    if (link !== undefined) link.localDown = false;
+  }
+
+  /** A new generation of the peer: it is as if it was never dead. */
+  peerRestarted(): void {
+    this.#peer = "init";
+    this.#peerHeard = true;
+    this.#peerLastStatusMs = this.#context.nowMs;
+    this.#late = false;
+  }
+
+  /** A delivered status of the peer. */
+  peerStatus(message: HaMessage): void {
+    const { nowMs, config, peer } = this.#context;
+    const st = message.get("st");
+    if (st !== "init" && st !== "up" && st !== "active" && st !== "dead") {
+      this.#context.count("messagesRefused");
+      return;
+    }
+    const gapMs = nowMs - this.#peerLastStatusMs;
+    if (this.#peerHeard && this.#peer !== "dead" && gapMs > config.warntimeMs) {
+      this.#context.event(
+        gapMs > config.deadtimeMs ? "crit" : "warn",
+        "node.late",
+        `late heartbeat: ${peer}: ${gapMs} ms since the one before`,
+        { node: peer ?? "", silenceMs: gapMs },
+      );
+    }
+    this.#late = false;
+    this.#peerHeard = true;
+    this.#peerLastStatusMs = nowMs;
+    const dt = message.hex("dt");
+    if (dt !== undefined && dt > 0) this.#peerDeadtimeMs = Math.min(dt, DEADTIME_MAX_MS);
+    // its own word for death comes with shutdone; in a status it is not a state to be in
+    if (st !== "dead") this.#setPeer(st, "it says so");
+  }
+
+  /** The peer returns with the generation with which it was declared dead: alive again, but not to be worked with. */
+  peerReturned(): void {
+    this.#peerHeard = true;
+    this.#peerLastStatusMs = this.#context.nowMs;
+    this.#setPeer("up", "its packets arrive again");
+  }
+
+  repnodes(nodelist: string): void {
+    const theirs = nodelist
+      .split(" ")
+      .filter((name) => name !== "")
+      .map((name) => name.toLowerCase())
+      .sort();
+    const ours = [...this.#context.config.nodes].sort();
+    if (theirs.join(" ") !== ours.join(" ") && !this.#nodesAgreed) {
+      this.#context.event(
+        "error",
+        "config.mismatch",
+        `${this.#context.peer} is configured with nodes "${theirs.join(" ").slice(0, 200)}", this node with "${ours.join(" ")}": make the node lines of both ha.cf files the same`,
+        { node: this.#context.peer ?? "" },
+      );
+    }
+    this.#nodesAgreed = true;
+  }
+
+  tick(): void {
+    const { nowMs, config, peer } = this.#context;
+    if (nowMs >= this.#nextStatusMs) this.sendStatus();
+    for (const [name, link] of this.#links) {
+      if (link.up && nowMs - link.lastHeardMs >= this.#peerDeadtimeMs) this.#setLink(name, link, false, "silence");
+    }
+    if (this.#peer !== "dead" && nowMs >= this.#peerDeadAtMs()) this.#declareDead();
+    if (this.peerAlive && !this.#late && nowMs - this.#peerLastStatusMs >= config.warntimeMs) {
+      this.#late = true;
+      for (const resource of replicatedResources(config.groups)) this.#context.sink.pingPeerNow(resource);
+    }
+    if (this.#own !== "up") return;
+    if (this.#peer === "dead" || this.#nodesAgreed) this.#listener.ready();
+    else if (this.#peerHeard && (this.#nextReqnodesMs === NEVER || nowMs >= this.#nextReqnodesMs)) {
+      this.#nextReqnodesMs = nowMs + REQNODES_EVERY_MS;
+      this.#listener.post(HaMessage.of(MessageType.requestNodes, { dest: peer ?? "" }));
+    }
+  }
+
+  deadline(): number {
+    let earliest = this.#nextStatusMs;
+    if (this.#peer !== "dead") earliest = Math.min(earliest, this.#peerDeadAtMs());
+    if (this.peerAlive && !this.#late)
+      earliest = Math.min(earliest, this.#peerLastStatusMs + this.#context.config.warntimeMs);
+    if (this.#own === "up") earliest = Math.min(earliest, this.#nextReqnodesMs);
+    return earliest;
+  }
+
+  links(): readonly LinkView[] {
+    return [...this.#links].map(([link, { up }]) => ({ link, up }));
+  }
+
+  #peerDeadAtMs(): number {
+    return this.#peerHeard
+      ? this.#peerLastStatusMs + this.#peerDeadtimeMs
+      : this.#context.startedMs + this.#context.config.initdeadMs;
+  }
+
+  #declareDead(): void {
+    const silenceMs = this.#context.nowMs - (this.#peerHeard ? this.#peerLastStatusMs : this.#context.startedMs);
+    this.#context.event("warn", "node.dead", `node ${this.#context.peer}: is dead (silent for ${silenceMs} ms)`, {
+      node: this.#context.peer ?? "",
+      silenceMs,
+    });
+    this.#nodesAgreed = false;
+    this.#setPeer("dead", "silence");
+    this.#listener.peerDied();
+  }
+
+  #setPeer(to: NodeStatus, cause: string): void {
+    const from = this.#peer;
+    if (from === to) return;
+    this.#peer = to;
+    this.#context.event(
+      to === "dead" ? "warn" : "info",
+      "node.status",
+      `status of ${this.#context.peer}: ${from} -> ${to}, ${cause}`,
+      { node: this.#context.peer ?? "", from, to },
+    );
+  }
+
+  #setLink(name: string, link: Link, up: boolean, cause: string): void {
+    link.up = up;
+    this.#context.event(
+      up ? "info" : "warn",
+      "link.status",
+      `link ${this.#context.peer}:${name} ${up ? "up" : "dead"}: ${cause}`,
+      { node: this.#context.peer ?? "", link: name, up },
+    );
+  }
+}
