@@ -15,4 +15,19 @@ export type {
   ServiceGroup,
 } from "./config/model.ts";
 export { serializeAuthkeys, serializeHaCf, serializeHaresources } from "./config/serialize.ts";
+export { clusterConfigOf } from "./core/cluster-config.ts";
+export { ClusterEngine } from "./core/engine.ts";
+export type {
+  ClusterCommand,
+  ClusterConfig,
+  ClusterEvent,
+  ClusterEventName,
+  ClusterInputs,
+  ClusterSink,
+  ClusterStatus,
+  DrbdFacts,
+  GroupSet,
+  ScriptJob,
+  ScriptResult,
+} from "./core/ports.ts";
 export { type LoadedConfig, type LoadOptions, loadHeartbeatConfig } from "./drivers/config-files.ts";

@@ -156,6 +156,29 @@ const scripts: Episode = (world, durationMs) => {
   );
 };
 
+/** A move while a script of the group misbehaves. */
+const troubledMove: Episode = (world, durationMs) => {
+  const group = world.prng.pick(world.scenario.config.groups);
+  const owner = world.nodes.find((node) => group.resources.every((resource) => node.isRunning(resource.text)));
+  if (owner === undefined) return;
+  const resource = world.prng.pick(group.resources).text;
+  const mood: ScriptMood = world.prng.pick(["stop-fails", "hangs", "slow"]);
+  during(
+    world,
+    `${owner.name} gives all up while ${resource} ${mood}`,
+    durationMs + 6000,
+    () => {
+      owner.moods.set(resource, mood);
+      owner.command(world.prng.chance(1, 3) ? { kind: "stop" } : { kind: "standby", set: "all" });
+    },
+    () => {
+      owner.moods.delete(resource);
+      if (owner.stopped) owner.startProcess();
+      for (const each of world.nodes) each.command({ kind: "start" });
+    },
+  );
+};
+
 const wish: Episode = (world) => {
   const node = anyNode(world);
   world.faultNow();
@@ -189,6 +212,7 @@ const EPISODES: readonly Episode[] = [
   pause,
   scripts,
   scripts,
+  troubledMove,
   wish,
   wish,
   stop,

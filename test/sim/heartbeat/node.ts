@@ -32,6 +32,9 @@ export class SimNode {
   stopped = false;
   /** Since when its daemon can hear, ms. */
   listeningSinceMs = 0;
+  /** Newest packet that this daemon was given. */
+  heardGeneration = 0;
+  heardSeq = 0;
   lastFailureMs = Number.NEGATIVE_INFINITY;
   #life = 0;
   #boot = 0;
@@ -90,6 +93,8 @@ export class SimNode {
     this.#life++;
     this.stopped = false;
     this.listeningSinceMs = this.world.nowMs;
+    this.heardGeneration = 0;
+    this.heardSeq = 0;
     const { world } = this;
     this.engine = new ClusterEngine(
       world.configOf(this),
@@ -135,6 +140,12 @@ export class SimNode {
     if (this.paused) {
       if (this.#socket.length < SOCKET_BUFFER) this.#socket.push({ link, message });
       return;
+    }
+    const generation = message.hex("hg") ?? 0;
+    if (generation >= this.heardGeneration) {
+      this.heardSeq = generation > this.heardGeneration ? 0 : this.heardSeq;
+      this.heardGeneration = generation;
+      this.heardSeq = Math.max(this.heardSeq, message.hex("seq") ?? 0);
     }
     this.engine.received(link, message, this.clock());
     this.scheduleTick();
@@ -251,7 +262,7 @@ export class SimNode {
       exitCode = world.options.mutation === "lying-stop" ? 0 : 1;
     } else {
       this.running.set(name, job.action === "start");
-      world.log(this.name, `${name} ${job.action}ed`);
+      world.log(this.name, `${name} ${job.action === "start" ? "started" : "stopped"}`);
       world.checker.servicesChanged(this, { group: job.group, resource: name, started: job.action === "start" });
     }
     this.#answer(life, id, { exitCode, output });

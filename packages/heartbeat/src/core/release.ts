@@ -102,7 +102,6 @@ export class Release {
     this.#state.post(MessageType.shutdownDone, { st: "dead" });
     this.#step = "linger";
     this.#dueMs = context.muted ? context.nowMs : context.nowMs + LINGER_MS;
-    if (context.muted) this.step();
   }
 
   #finish(plan: ReleasePlan): void {

@@ -242,7 +242,8 @@ export class ResourceProtocol {
       case "start":
         groups.forgetFailures();
         this.#lastRealFailureMoveMs = Number.NEGATIVE_INFINITY;
-        if (this.#state.phase === "stable") groups.run(this.#state.hold & ~(this.#state.move?.set ?? NONE));
+        if (this.#release.active) this.#release.retry();
+        else if (this.#state.phase === "stable") groups.run(this.#state.hold & ~(this.#state.move?.set ?? NONE));
         context.sink.commandDone(id, { ok: true, text: "failures forgotten" });
         break;
       default: {
