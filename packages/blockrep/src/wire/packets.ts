@@ -40,7 +40,10 @@ export interface DataPacket extends DataHead {
   readonly data: Uint8Array;
 }
 
-/** P_TRIM: discard. P_ZEROES: write zeroes (DataFlag.DISCARD: unmapping is allowed). */
+/**
+ * P_TRIM: discard. P_ZEROES: write zeroes (DataFlag.DISCARD: unmapping is allowed). Neither carries an integrity digest;
+ * a kernel that has data-integrity-alg set expects one on P_ZEROES all the same, so send it zero data instead.
+ */
 export interface DiscardPacket extends DataHead {
   readonly kind: "P_TRIM" | "P_ZEROES";
   readonly sizeBytes: number;
