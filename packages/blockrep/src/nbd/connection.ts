@@ -138,7 +138,9 @@ export class NbdConnection {
     else this.#backlog = chunk;
     this.#turn();
     // the caller's memory is used again: what had no room in the window is copied
-    if (this.#backlog !== undefined && this.#backlog.buffer === chunk.buffer) this.#backlog = this.#backlog.slice();
+    if (this.#backlog !== undefined && this.#backlog.buffer === chunk.buffer) {
+      this.#backlog = new Uint8Array(this.#backlog); // not slice(): a Buffer's shares memory
+    }
     return !this.#stalled;
   }
 
