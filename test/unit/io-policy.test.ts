@@ -20,18 +20,30 @@ test("io policy: reads run at once only where the page was seen lately", () => {
   assert.equal(policy.readNow(0, 4096, 1), false);
 });
 
-test("io policy: a slow call sends everything to the pool, longer each time, and recovers", () => {
+test("io policy: slow calls send everything to the pool, longer each time, and it recovers", () => {
   const policy = new IoPolicy();
   assert.equal(policy.writeNow(0, 4096, 0), true);
-  policy.synchronousWrite(0, 4096, 0, 10);
-  assert.equal(policy.writeNow(0, 4096, 11), false);
-  assert.equal(policy.readNow(0, 4096, 11), false);
-  assert.equal(policy.writeNow(0, 4096, 261), true);
-  policy.synchronousWrite(0, 4096, 261, 300);
+  policy.synchronousWrite(0, 4096, 0, 30);
+  assert.equal(policy.writeNow(0, 4096, 31), false);
+  assert.equal(policy.readNow(0, 4096, 31), false);
+  assert.equal(policy.writeNow(0, 4096, 281), true);
+  policy.synchronousWrite(0, 4096, 281, 310);
   assert.equal(policy.writeNow(0, 4096, 700), false, "twice as long");
-  assert.equal(policy.writeNow(0, 4096, 801), true);
-  policy.synchronousRead(0, 4096, 900, 905);
+  assert.equal(policy.writeNow(0, 4096, 811), true);
+  policy.synchronousRead(0, 4096, 900, 925);
   assert.equal(policy.readNow(0, 4096, 5000), false, "the kernel dropped pages: none counts as cached any more");
+});
+
+test("io policy: one call that lost the processor means nothing, three in a row do", () => {
+  const policy = new IoPolicy();
+  policy.synchronousWrite(0, 4096, 0, 5);
+  policy.synchronousWrite(0, 4096, 5, 10);
+  assert.equal(policy.writeNow(0, 4096, 10), true);
+  policy.synchronousWrite(0, 4096, 500, 505);
+  assert.equal(policy.writeNow(0, 4096, 505), true, "the first two are long ago");
+  policy.synchronousWrite(0, 4096, 510, 515);
+  policy.synchronousWrite(0, 4096, 520, 525);
+  assert.equal(policy.writeNow(0, 4096, 525), false);
 });
 
 test("io policy: a flush or a pool request that drags on keeps writes off the event loop", () => {

@@ -4,6 +4,7 @@ import { type BlockStore, rangeRefusal, type StoreDone } from "./block-store.ts"
 import { closeDisk, type OpenDisk, openDisk } from "./disk-open.ts";
 import { HolePuncher } from "./hole-puncher.ts";
 import { IoPolicy } from "./io-policy.ts";
+import { kernelDirtyLimitBytes } from "./kernel-dirty-limit.ts";
 import { RangeQueue } from "./range-queue.ts";
 
 /** Shorter discards write zeroes: a page-cache write is cheaper than a child process. */
@@ -25,7 +26,7 @@ export class FileStore implements BlockStore {
   readonly sizeBytes: number;
   readonly isBlockDevice: boolean;
   readonly #disk: OpenDisk;
-  readonly #policy: IoPolicy = new IoPolicy();
+  readonly #policy: IoPolicy = new IoPolicy(kernelDirtyLimitBytes());
   readonly #queue: RangeQueue = new RangeQueue();
   readonly #puncher: HolePuncher;
   #canDiscard: boolean;
@@ -80,6 +81,8 @@ export class FileStore implements BlockStore {
       return;
     }
     const startedMs = performance.now();
+    // a client that never flushes must not fill the memory with dirty pages until the kernel stops us
+    if (this.#policy.isDirty && this.#flushing === undefined) this.#startFlush();
     if (this.#policy.writeNow(offset, length, startedMs) && !this.#queue.conflicts(offset, offset + length, true)) {
       done(this.#writeNow(offset, data, startedMs));
       return;

@@ -1,14 +1,18 @@
-/** A cached call is over in microseconds; one that takes longer met the disk. */
+/** A cached call is over in microseconds; one that takes longer met the disk, or lost the processor for a moment. */
 const SLOW_READ_US = 300;
 const SLOW_WRITE_US = 2000;
+/** So many slow calls within so long show the disk; a single one may be the scheduler's, unless it is very slow. */
+const SLOW_CALLS = 3;
+const SLOW_WINDOW_MS = 100;
+const VERY_SLOW_US = 20_000;
 /** A pool request or flush that is under way this long shows a disk that is busy or stalled. */
 const STUCK_MS = 20;
-/** After a slow call everything goes to the pool for so long, doubling while it stays slow. */
+/** After slow calls everything goes to the pool for so long, doubling while it stays slow. */
 const PENALTY_MS = 250;
 const PENALTY_MAX_MS = 8000;
 /** Longer requests cost more than a hand-off to the pool, and hold up the event loop. */
 const SYNC_BYTES_MAX: number = 128 * 1024;
-/** Written since the last flush: beyond this the kernel may soon make writers wait. */
+/** Written since the last flush, where the caller does not know the kernel's limit. */
 const DIRTY_BYTES_MAX: number = 64 * 1024 * 1024;
 
 const PAGE = 4096;
@@ -60,10 +64,23 @@ export class IoPolicy {
   readonly #recent: RecentPages = new RecentPages();
   #poolUntilMs = 0;
   #penaltyMs = PENALTY_MS;
+  #slowCalls = 0;
+  #slowSinceMs = 0;
   #dirtyBytes = 0;
+  readonly #dirtyBytesMax: number;
   #flushStartedMs = -1;
   /** Start of the oldest pool request under way, or -1. */
   oldestPoolMs = -1;
+
+  /** @param dirtyBytesMax bytes that may be written without a flush before the kernel may make writers wait */
+  constructor(dirtyBytesMax: number = DIRTY_BYTES_MAX) {
+    this.#dirtyBytesMax = dirtyBytesMax;
+  }
+
+  /** So much is unflushed that a flush should run now. */
+  get isDirty(): boolean {
+    return this.#dirtyBytes > this.#dirtyBytesMax;
+  }
 
   /** True when a read of this range may run on the event loop: small, surely cached, and the disk is not slow. */
   readNow(offset: number, length: number, nowMs: number): boolean {
@@ -72,14 +89,14 @@ export class IoPolicy {
 
   /** True when a write may run on the event loop: small, little is dirty, no flush drags on, and the disk is not slow. */
   writeNow(offset: number, length: number, nowMs: number): boolean {
-    if (length > SYNC_BYTES_MAX || this.#dirtyBytes > DIRTY_BYTES_MAX || this.#isSlow(nowMs)) return false;
+    if (length > SYNC_BYTES_MAX || this.isDirty || this.#isSlow(nowMs)) return false;
     // a write of part of a page may have to read that page first
     return (offset % PAGE === 0 && length % PAGE === 0) || this.#recent.has(offset, length);
   }
 
   /** A call on the event loop is over. */
   synchronousRead(offset: number, length: number, startedMs: number, endedMs: number): void {
-    if ((endedMs - startedMs) * 1000 > SLOW_READ_US + length / 100) {
+    if (this.#wasSlow(startedMs, endedMs, SLOW_READ_US + length / 100)) {
       this.#recent.clear(); // the kernel has dropped pages: what is known of them is old
       this.#punish(endedMs);
     } else this.#recent.add(offset, length);
@@ -87,7 +104,7 @@ export class IoPolicy {
 
   synchronousWrite(offset: number, length: number, startedMs: number, endedMs: number): void {
     this.wrote(offset, length);
-    if ((endedMs - startedMs) * 1000 > SLOW_WRITE_US) this.#punish(endedMs);
+    if (this.#wasSlow(startedMs, endedMs, SLOW_WRITE_US)) this.#punish(endedMs);
     else if (endedMs > this.#poolUntilMs + this.#penaltyMs) this.#penaltyMs = PENALTY_MS;
   }
 
@@ -116,6 +133,16 @@ export class IoPolicy {
       (this.#flushStartedMs >= 0 && nowMs - this.#flushStartedMs > STUCK_MS) ||
       (this.oldestPoolMs >= 0 && nowMs - this.oldestPoolMs > STUCK_MS)
     );
+  }
+
+  #wasSlow(startedMs: number, endedMs: number, limitUs: number): boolean {
+    const us = (endedMs - startedMs) * 1000;
+    if (us <= limitUs) return false;
+    if (endedMs - this.#slowSinceMs > SLOW_WINDOW_MS) {
+      this.#slowSinceMs = endedMs;
+      this.#slowCalls = 0;
+    }
+    return ++this.#slowCalls >= SLOW_CALLS || us > VERY_SLOW_US;
   }
 
   #punish(nowMs: number): void {
