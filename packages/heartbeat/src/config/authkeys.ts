@@ -26,9 +26,9 @@ export function parseAuthkeys(text: string, file: string, diagnostics: Diagnosti
     const [first, ...args] = words(line, file, lineIndex + 1, " \t");
     if (first === undefined || first.text.startsWith("#")) return;
     if (line !== raw) {
-      diagnostics.error(
+      diagnostics.warning(
         { file, line: lineIndex + 1, column: raw.length },
-        "the line ends with a carriage return",
+        "the line ends with a carriage return, which is not taken for part of a key",
         "convert the file to Unix line ends",
       );
     }

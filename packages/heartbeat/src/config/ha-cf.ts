@@ -74,9 +74,9 @@ class HaCfParser {
   line(raw: string, number: number): void {
     const start = { file: this.#file, line: number, column: 1 };
     if (raw.endsWith("\r")) {
-      this.#diagnostics.error(
+      this.#diagnostics.warning(
         { ...start, column: raw.length },
-        "the line ends with a carriage return",
+        "the line ends with a carriage return, which is ignored",
         "convert the file to Unix line ends",
       );
       raw = raw.slice(0, -1);
@@ -311,9 +311,9 @@ class HaCfParser {
         const equals = arg.text.indexOf("=");
         const name = arg.text.slice(0, Math.max(equals, 0));
         if (!/^[A-Za-z0-9_]+$/.test(name)) {
-          this.#diagnostics.error(
+          this.#diagnostics.warning(
             arg.at,
-            `env: "${arg.text}" is not NAME=VALUE`,
+            `env: "${arg.text}" is not NAME=VALUE and has no effect`,
             'write for example "env SITE=madrid"',
           );
           return;
