@@ -80,11 +80,14 @@ base=" $(cut -d' ' -f1 /proc/self/mountinfo | tr '\n' ' ') "
 made_here() { # MOUNT-ID: was it mounted by the node's own processes?
   case $base in *" $1 "*) return 1 ;; esac
 }
-unshare --pid --fork --kill-child "$0" pid1
+unshare --pid --fork --kill-child "$0" pid1 2>/dev/null # it complains about SIGKILL
 echo "ended $?" >&3
 
 # Every process of the node is dead now. /proc is the dead pid namespace's; below it is the outer one.
-umount -R /proc 2>/dev/null || umount -R -l /proc
+# Plain umounts: without mountinfo, a lazy or recursive one does not work.
+umount --no-mtab /proc/sysrq-trigger 2>/dev/null
+umount --no-mtab /proc
+[ -r /proc/self/mountinfo ] || fail "cannot reach the outer /proc"
 # Loop devices on files of the node's FUSE mounts (an attached replicated device). Another node may have the same path: where
 # the kernel can still tell the file's device number, it decides; where it cannot, the file's server is dead, here as there.
 loops=

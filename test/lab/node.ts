@@ -176,7 +176,7 @@ export class LabNode {
       const its = namespaceOf(pid, "net");
       return its === undefined || its !== own;
     }, 5_000);
-    if (!entered || namespaceOf(pid, "net") === undefined) throw new Error(`node ${this.name}: ${this.#lastLog()}`);
+    if (!entered || namespaceOf(pid, "net") === undefined) throw new Error(`node ${this.name}: ${this.#whyNot()}`);
     await this.#place.network.connect(this.name, this.#place.host, pid, this.#place.links);
   }
 
@@ -188,7 +188,7 @@ export class LabNode {
       return pid > 0 || /^failed /m.test(events) || !isAlive(supervisor);
     }, 10_000);
     const init = pid !== undefined && pid > 0 ? processId(pid) : undefined;
-    if (!come || init === undefined) throw new Error(`node ${this.name} did not start: ${this.#lastLog()}`);
+    if (!come || init === undefined) throw new Error(`node ${this.name} did not start: ${this.#whyNot()}`);
     return init;
   }
 
@@ -197,7 +197,9 @@ export class LabNode {
     return existsSync(path) ? readFileSync(path, "utf8") : "";
   }
 
-  #lastLog(): string {
+  #whyNot(): string {
+    const reason = /^failed (.+)$/m.exec(this.#events())?.[1];
+    if (reason !== undefined) return reason;
     const text = existsSync(this.log) ? readFileSync(this.log, "utf8").trim() : "";
     return text.split("\n").slice(-3).join(" | ") || "no message";
   }
@@ -291,7 +293,7 @@ export class LabNode {
     if (init !== undefined) await killProcess(init);
     else if (supervisor !== undefined) await killProcess(supervisor); // it never got as far as a first process
     if (supervisor !== undefined && !(await waitFor(() => !isAlive(supervisor), 30_000))) {
-      throw new Error(`node ${this.name} is dead but its mounts do not go away: ${this.#lastLog()}`);
+      throw new Error(`node ${this.name} is dead but its mounts do not go away: ${this.#whyNot()}`);
     }
     await this.off();
   }

@@ -135,6 +135,27 @@ describe("lab: nodes", () => {
     assert.equal(existsSync("/etc/mine"), false);
   });
 
+  test("lab: a power loss frees a device attached by FUSE whose server died with the node", async (t) => {
+    if (skipUnless(t, { ...NEEDS, programs: { ...NEEDS.programs, nbdfuse: "libnbd-bin", nbdkit: "nbdkit" } })) return;
+    const node = lab.node("nodo2");
+    await node.start();
+    node.spawn(["nbdkit", "-f", "-U", "/run/disk.sock", "file", "/dev/sda6"]);
+    const attach = [
+      "until [ -S /run/disk.sock ]; do sleep 0.02; done",
+      "mkdir /run/view && setsid nbdfuse /run/view/disk nbd+unix:///?socket=/run/disk.sock </dev/null >/dev/null 2>&1 &",
+      "until [ -e /run/view/disk ]; do sleep 0.02; done",
+      "losetup --find --show --direct-io=on /run/view/disk",
+    ].join("\n");
+    const device = (await node.must(["sh", "-c", attach], { timeoutMs: 10_000 })).trim();
+    await node.must(["sh", "-c", `mkfs.ext4 -q ${device} && mount ${device} /mnt && echo x >/mnt/file`]);
+    await node.kill();
+    assert.deepEqual(
+      loopDevices().filter((entry) => entry.device === device),
+      [],
+    );
+    await node.start();
+  });
+
   test("lab: the user's handlers end only the node they run in, never the host", async (t) => {
     if (needed(t)) return;
     const node = lab.node("nodo1");
