@@ -150,7 +150,7 @@ describe("lab: nodes", () => {
     await node.must(["sh", "-c", `mkfs.ext4 -q ${device} && mount ${device} /mnt && echo x >/mnt/file`]);
     await node.kill();
     assert.deepEqual(
-      loopDevices().filter((entry) => entry.device === device),
+      loopDevices().filter((entry) => entry.device === device && entry.backing.endsWith("/disk")),
       [],
     );
     await node.start();
