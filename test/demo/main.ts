@@ -1,13 +1,19 @@
 // The demo's program; scripts/demo.mjs has done the set-up and starts it. See options.ts for its flags.
 import { chmodSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type Lab, removeKept } from "../lab/lab.ts";
+import { endAll, type Lab, removeKept } from "../lab/lab.ts";
 import { NODE_ENVIRONMENT } from "../lab/node.ts";
 import { stateFolder } from "../lab/record.ts";
 import { lastWords, makeLab, SERVICE_ADDRESS } from "./nodes.ts";
 import { type DemoOptions, paceOf, parseOptions, USAGE, UsageError } from "./options.ts";
 import { figures, oneLine, Report, type RunFigures, StepError, summary } from "./report.ts";
 import { Scenario } from "./steps.ts";
+
+const INTERRUPTIONS = [
+  ["SIGINT", 130],
+  ["SIGTERM", 143],
+  ["SIGHUP", 129],
+] as const;
 
 async function main(args: readonly string[]): Promise<number> {
   let options: DemoOptions;
@@ -32,11 +38,12 @@ async function main(args: readonly string[]): Promise<number> {
 
 async function demo(options: DemoOptions): Promise<number> {
   const report = new Report(options.json);
-  const interrupted = (signal: NodeJS.Signals): void => {
-    report.warn(`demo: ${signal} in step ${report.step}: cleaning up`);
-  };
-  // the lab's own handlers do it, and end the process
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, interrupted);
+  for (const [signal, code] of INTERRUPTIONS) {
+    process.on(signal, () => {
+      report.interrupt(`demo: interrupted by ${signal} in step=${report.step.replaceAll(" ", "-")}: cleaning up`);
+      void endAll(code);
+    });
+  }
 
   let lab: Lab | undefined;
   let scenario: Scenario | undefined;

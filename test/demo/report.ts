@@ -32,6 +32,7 @@ export class Report {
   readonly #terminal: boolean;
   readonly #startedMs = performance.now();
   readonly #done: DoneStep[] = [];
+  #muted = false;
   #current: { name: string; text: string; startedMs: number } | undefined;
 
   constructor(json: boolean) {
@@ -45,19 +46,20 @@ export class Report {
   }
 
   #event(event: string, fields: Readonly<Record<string, unknown>>): void {
-    if (!this.#json) return;
+    if (!this.#json || this.#muted) return;
     console.log(JSON.stringify({ event, atMs: Math.round(performance.now() - this.#startedMs), ...fields }));
   }
 
   #print(line: string): void {
-    if (this.#json) return;
+    if (this.#json || this.#muted) return;
     const clear = this.#terminal ? "\r\u001b[K" : "";
     process.stdout.write(`${clear}${line}\n`);
   }
 
   /** Overwrites itself; on a terminal only. */
   #transient(line: string): void {
-    if (this.#terminal) process.stdout.write(`\r\u001b[K${line.slice(0, (process.stdout.columns ?? 100) - 1)}`);
+    if (this.#terminal && !this.#muted)
+      process.stdout.write(`\r\u001b[K${line.slice(0, (process.stdout.columns ?? 100) - 1)}`);
   }
 
   heading(text: string): void {
@@ -134,7 +136,14 @@ export class Report {
     this.#print(`run ${index}/${count}: ${figures(run)}`);
   }
 
+  /** An interruption: say so, and nothing of what fails because of it. */
+  interrupt(line: string): void {
+    this.last(line);
+    this.#muted = true;
+  }
+
   warn(text: string): void {
+    if (this.#muted) return;
     this.#event("warning", { text });
     if (this.#terminal) process.stdout.write("\r\u001b[K");
     process.stderr.write(`${text}\n`);
@@ -142,6 +151,7 @@ export class Report {
 
   /** The last line, the same with and without --json. */
   last(line: string): void {
+    if (this.#muted) return;
     if (this.#terminal) process.stdout.write("\r\u001b[K");
     console.log(line);
   }

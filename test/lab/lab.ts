@@ -41,6 +41,7 @@ export class Lab {
   readonly #nodes = new Map<string, LabNode>();
   #switch: Switch | undefined;
   #kept = false;
+  #built: Promise<void> = Promise.resolve();
   #down: Promise<void> | undefined;
 
   private constructor(name: string) {
@@ -51,6 +52,7 @@ export class Lab {
   /** Make a lab with all its nodes on. It is removed by `down`, by SIGINT, SIGTERM, SIGHUP and an uncaught exception. */
   static async up(options: LabOptions = {}): Promise<Lab> {
     await removeStaleLabs();
+    if (ending) throw new Error("this process is ending");
     let name = `${options.name ?? "lab"}-${process.pid}`;
     for (let n = 2; [...live].some((lab) => lab.name === name); n++)
       name = `${options.name ?? "lab"}-${process.pid}-${n}`;
@@ -58,7 +60,8 @@ export class Lab {
     watchSignals();
     live.add(lab);
     try {
-      await lab.#build(options);
+      lab.#built = lab.#build(options);
+      await lab.#built;
     } catch (error) {
       await lab.down();
       throw error;
@@ -75,9 +78,12 @@ export class Lab {
     const devices = join(folder, "devices");
     mkdirSync(devices);
     const links = options.links ?? ["eth0"];
-    const [network] = await Promise.all([Switch.make(links), makeDevices(devices)]);
-    this.#switch = network;
-    this.#record();
+    const making = Switch.make(links).then((made) => {
+      this.#switch = made;
+      this.#record();
+    });
+    await allDone([making, makeDevices(devices)]);
+    const network = this.#network;
 
     const names = options.nodes ?? ["nodo1", "nodo2"];
     const hosts = new Map(names.map((name, index) => [name, index < 2 ? 27 + index : 29 + index]));
@@ -103,8 +109,7 @@ export class Lab {
       writeFileSync(join(folder, name, "etc/upper/hosts"), `${hostsFile}\n`);
       this.#nodes.set(name, node);
     }
-    const starts = await Promise.allSettled([...this.#nodes.values()].map((node) => node.start()));
-    for (const start of starts) if (start.status === "rejected") throw start.reason;
+    await allDone([...this.#nodes.values()].map((node) => node.start()));
   }
 
   #makeImage(node: string, sizeBytes: number): string | undefined {
@@ -181,6 +186,7 @@ export class Lab {
 
   async #remove(): Promise<void> {
     try {
+      await this.#built.catch(() => {}); // what is half made is made first: else its second half would stay
       await Promise.allSettled([...this.#nodes.values()].map((node) => node.kill()));
     } finally {
       await removeLab(this.#snapshot());
@@ -188,6 +194,11 @@ export class Lab {
       if (live.size === 0) unwatchSignals();
     }
   }
+}
+
+/** Wait for all, also when one fails: nothing may be under way when the lab is removed. */
+async function allDone(work: readonly Promise<unknown>[]): Promise<void> {
+  for (const result of await Promise.allSettled(work)) if (result.status === "rejected") throw result.reason;
 }
 
 /** Remove every lab of this machine that `keep` left behind; returns their names. */
@@ -199,7 +210,8 @@ export async function removeKept(): Promise<string[]> {
 
 let ending = false;
 
-async function endAll(code: number): Promise<void> {
+/** Remove every lab of this process (not the kept ones) and end it. */
+export async function endAll(code: number): Promise<void> {
   if (ending) return;
   ending = true;
   await Promise.allSettled([...live].map((lab) => lab.down()));

@@ -80,6 +80,7 @@ export class LabNode {
   #supervisor: ProcessId | undefined;
   #init: ProcessId | undefined;
   #ended: Promise<void> = Promise.resolve();
+  #started: Promise<void> = Promise.resolve();
   #unplugged = new Set<LinkName>();
 
   constructor(place: NodePlace) {
@@ -123,7 +124,12 @@ export class LabNode {
   }
 
   /** Power on: same /etc, /home, /srv and /var as before, everything else fresh. */
-  async start(): Promise<void> {
+  start(): Promise<void> {
+    this.#started = this.#started.catch(() => {}).then(() => this.#powerOn());
+    return this.#started;
+  }
+
+  async #powerOn(): Promise<void> {
     if (this.isOn) return;
     await this.off();
     const { folder, name } = this.#place;
@@ -141,7 +147,7 @@ export class LabNode {
       this.#place.changed();
       await this.assertHarmless();
     } catch (error) {
-      await this.kill();
+      await this.#powerOff();
       throw error;
     }
   }
@@ -287,6 +293,11 @@ export class LabNode {
    * host's page cache does not lose power.
    */
   async kill(): Promise<void> {
+    await this.#started.catch(() => {}); // a start that is under way ends first
+    await this.#powerOff();
+  }
+
+  async #powerOff(): Promise<void> {
     if (this.isOn) await this.#place.network.darken(this.name);
     const supervisor = this.#supervisor;
     const init = this.init;

@@ -40,6 +40,7 @@ export function run(command: readonly string[], options: RunOptions = {}): Promi
   const [program, ...args] = command;
   return new Promise((resolve, reject) => {
     const child = spawn(program as string, args, {
+      detached: true, // Ctrl-C in a terminal goes to the program, which then still needs its commands to clean up
       stdio: [options.input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
       ...(options.env === undefined ? {} : { env: { ...process.env, ...options.env } }),
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
