@@ -99,7 +99,7 @@ test("config files: read below a root, machine checked with warnings only", (t) 
     /^haresources:1:76: warning: no systemd unit absent/,
   ];
   assert.equal(findings.length, expected.length, findings.join("\n"));
-  expected.forEach((pattern, i) => void assert.match(findings[i]!, pattern));
+  for (const [i, pattern] of expected.entries()) assert.match(findings[i]!, pattern);
   assert.equal(loadHeartbeatConfig({ root, checkMachine: false }).diagnostics.items.length, 1);
 });
 

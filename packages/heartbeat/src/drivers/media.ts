@@ -49,11 +49,14 @@ export interface MediaSystem {
 }
 
 const realSystem: MediaSystem = {
-  // a labelled address (eth0:0, a service address) has a name of its own here and is not the interface's
-  addresses: (name) =>
-    (networkInterfaces()[name] ?? [])
-      .filter((a) => a.family === "IPv4")
-      .map((a) => ({ address: a.address, netmask: a.netmask })),
+  addresses: (name) => {
+    try {
+      // a labelled address (eth0:0, a service address) has a name of its own here and is not the interface's
+      return (networkInterfaces()[name] ?? []).filter((a) => a.family === "IPv4");
+    } catch {
+      return []; // the system would not say; asked again a second later
+    }
+  },
   resolve: async (host) => (await lookup(host, { family: 4 })).address,
   nowMs: () => performance.now(),
 };
