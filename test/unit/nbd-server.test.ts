@@ -313,3 +313,18 @@ test("nbd server: more clients than the limit are turned away", async () => {
     for (const client of clients) await client.end();
   });
 });
+
+test("nbd server: a disk that never answers does not keep it from closing", async () => {
+  const store = new DelayStore(new MemoryStore(SIZE), 0);
+  await withServer(store, async ({ server, path }) => {
+    store.held = true;
+    const client = await RawNbdClient.begin(path);
+    client.send(request(1, 1, 0, 512, { data: Buffer.alloc(512, 1) }));
+    for (let i = 0; i < 3; i++) await turn();
+    await server.close(30);
+    await client.hungUp();
+    assert.equal(server.connections, 1, "the request under way still counts");
+    store.held = false;
+    while (server.connections > 0) await turn();
+  });
+});

@@ -185,6 +185,12 @@ async function attachKernel(options: AttachOptions, record: (change: Partial<Att
     "512",
   ];
   await runProgram("nbd-client", options.readOnly === true ? [...args, "-readonly"] : args);
+  // an older client forks, and the fork connects the device a moment after its parent's end
+  await until(
+    READY_TIMEOUT_MS,
+    () => Number(readText(`/sys/block/${basename(device)}/pid`)) > 0,
+    `${device} did not connect`,
+  );
   record({ devicePath: device, ...kernelClient(device) });
 }
 

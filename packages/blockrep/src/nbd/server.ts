@@ -94,7 +94,8 @@ export class NbdServer {
 
   /**
    * Takes no new client, lets those there finish what is under way, disconnects them, removes the socket.
-   * @param graceMs how long to wait for requests under way before the connections are cut
+   * @param graceMs how long to wait for requests under way; then the connections are cut, and what the backend still
+   * works on stays unanswered
    */
   close(graceMs: number = CLOSE_GRACE_MS): Promise<void> {
     this.#closing ??= this.#close(graceMs);
@@ -108,10 +109,15 @@ export class NbdServer {
         this.#onEmpty = resolve;
       });
       for (const connection of this.#connections) connection.shutdown("the server is closing");
-      const timer = setTimeout(() => {
-        for (const connection of this.#connections) connection.destroy("the server is closing");
-      }, graceMs);
-      await empty;
+      let timer: NodeJS.Timeout | undefined;
+      const cut = new Promise<void>((resolve) => {
+        timer = setTimeout(() => {
+          for (const connection of this.#connections) connection.destroy("the server is closing");
+          resolve();
+        }, graceMs);
+      });
+      // a disk that never answers keeps its requests' memory, but must not keep a server from closing
+      await Promise.race([empty, cut]);
       clearTimeout(timer);
     }
     await stopped;
