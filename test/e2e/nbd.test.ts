@@ -338,3 +338,39 @@ test("store: a block device is measured, used, and held against others", async (
     execFileSync("losetup", ["--detach", device]);
   }
 });
+
+test("store: after a flush failed every call fails, though the kernel would report it only once", async (t) => {
+  if (
+    skipUnless(t, { root: true, programs: { losetup: "mount" }, files: { "/dev/loop-control": "kernel module loop" } })
+  ) {
+    return;
+  }
+  // a loop device on a file system without space: writes reach the page cache, and are lost at the flush
+  const mountPoint = join(folder, "full");
+  mkdirSync(mountPoint);
+  execFileSync("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", mountPoint]);
+  let device = "";
+  try {
+    const image = join(mountPoint, "image");
+    writeFileSync(image, "");
+    truncateSync(image, 4 * MIB);
+    device = execFileSync("losetup", ["--find", "--show", image], { encoding: "utf8" }).trim();
+    const store = FileStore.open(device);
+    const done = (call: (done: (error: HaError | undefined) => void) => void): Promise<HaError | undefined> =>
+      new Promise(call);
+    assert.equal(await done((d) => store.write(0, randomBytes(MIB), d)), undefined);
+    const flushes = await Promise.all([done((d) => store.flush(d)), done((d) => store.flush(d))]);
+    for (const error of flushes) assert.equal(error?.code, ErrorCode.storeIo);
+    assert.match(flushes[0]?.message ?? "", /flush of \/dev\/loop\d+ .*failed: EIO/);
+    assert.equal((await done((d) => store.flush(d)))?.code, ErrorCode.storeIo);
+    assert.equal((await done((d) => store.write(0, randomBytes(512), d)))?.code, ErrorCode.storeIo);
+    assert.equal((await done((d) => store.read(0, new Uint8Array(512), d)))?.code, ErrorCode.storeIo);
+    await store.close();
+  } finally {
+    if (device !== "") execFileSync("losetup", ["--detach", device]);
+    for (let tries = 0; existsSync(`/sys/block/${device.slice(5)}/loop/backing_file`) && tries < 200; tries++) {
+      await sleep(10);
+    }
+    execFileSync("umount", [mountPoint]);
+  }
+});

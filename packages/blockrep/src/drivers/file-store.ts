@@ -264,9 +264,10 @@ export class FileStore implements BlockStore {
     const { code, message } = error as NodeJS.ErrnoException;
     const hint =
       code === "ENOSPC" ? "free space on its file system" : "look at the kernel's log for this disk, and replace it";
+    const where = verb === "flush" ? "" : ` at ${offset}`;
     return new HaError(
       ErrorCode.storeIo,
-      `${verb} of ${this.name} at ${offset} failed: ${message}; ${hint}`,
+      `${verb} of ${this.name}${where} failed: ${message}; ${hint}`,
       { path: this.name, verb, offset, errno: code ?? "EIO" },
       error,
     );
