@@ -25,7 +25,7 @@ class RecentPages {
   readonly #pages: Uint32Array = new Uint32Array(ENTRIES);
 
   add(offset: number, length: number): void {
-    // only whole pages: the kernel had to read the rest of a partly written one, but that is its own business
+    // a partly written page counts: on most file systems the kernel read its rest before the write
     const last = Math.floor((offset + length - 1) / PAGE);
     for (let page = Math.floor(offset / PAGE); page <= last; page++) {
       const tag = Math.floor(page / PAGES_PER_ENTRY);
