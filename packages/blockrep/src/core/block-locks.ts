@@ -1,0 +1,116 @@
+/**
+ * Which operations on overlapping blocks must wait for each other. First come, first served per block: an operation waits
+ * for every earlier one that it overlaps and conflicts with, and then runs beside everything else.
+ */
+
+/** Kinds of operation. */
+export const LockKind = {
+  /** A write of the application here; held until it is complete on both sides. */
+  appWrite: 1,
+  /** A write received from the peer, replicated or resync; held until it is complete here. */
+  peerWrite: 2,
+  /** A read for the peer's resync; held until the reply is queued behind what was sent before. */
+  resyncRead: 4,
+  /** Blocks asked for by our own resync, from the request to the reply; keeps the application's writes out. */
+  resyncRequest: 8,
+  /** A read of the application, here or there: waits, but nobody waits for it. */
+  read: 16,
+} as const;
+export type LockKind = (typeof LockKind)[keyof typeof LockKind];
+
+const WRITES = LockKind.appWrite | LockKind.peerWrite;
+/** For each kind, the earlier kinds that it waits for. */
+const WAITS_FOR: Readonly<Record<LockKind, number>> = {
+  [LockKind.appWrite]: WRITES | LockKind.resyncRead | LockKind.resyncRequest,
+  [LockKind.peerWrite]: WRITES | LockKind.resyncRead,
+  [LockKind.resyncRead]: WRITES,
+  [LockKind.resyncRequest]: LockKind.appWrite,
+  [LockKind.read]: WRITES,
+};
+
+const BUCKET_SECTORS_SHIFT = 9; // 256 KiB: a write of 1 MiB touches at most five buckets
+
+/** What holds or waits for a range. Implemented by the operation itself, so that a lock costs no extra object. */
+export class BlockLock {
+  readonly kind: LockKind;
+  readonly start: number;
+  /** First sector behind the range. */
+  readonly end: number;
+  readonly granted: () => void;
+  /** Earlier operations that still stand in the way. */
+  blockers = 0;
+  waiters: BlockLock[] | undefined = undefined;
+  held = false;
+
+  constructor(kind: LockKind, sector: number, sizeBytes: number, granted: () => void) {
+    this.kind = kind;
+    this.start = sector;
+    this.end = sector + (sizeBytes >>> 9);
+    this.granted = granted;
+  }
+}
+
+export class BlockLocks {
+  readonly #buckets: Map<number, BlockLock[]> = new Map();
+  readonly #later: (fn: () => void) => void;
+  size = 0;
+
+  /** @param later runs a function after the present input's own work, so that a release never runs others inside it */
+  constructor(later: (fn: () => void) => void) {
+    this.#later = later;
+  }
+
+  /** Calls `lock.granted` at once, or when the last conflicting earlier operation is released. */
+  acquire(lock: BlockLock): void {
+    const conflicts = WAITS_FOR[lock.kind];
+    const first = bucketOf(lock.start);
+    const last = bucketOf(Math.max(lock.start, lock.end - 1));
+    for (let b = first; b <= last; b++) {
+      const bucket = this.#buckets.get(b);
+      if (bucket === undefined) continue;
+      for (const other of bucket) {
+        if ((other.kind & conflicts) === 0 || other.end <= lock.start || other.start >= lock.end) continue;
+        // an overlap that spans several buckets counts once, in the first of them
+        if (b !== Math.max(first, bucketOf(other.start))) continue;
+        other.waiters ??= [];
+        other.waiters.push(lock);
+        lock.blockers++;
+      }
+    }
+    if (lock.kind !== LockKind.read) {
+      for (let b = first; b <= last; b++) {
+        const bucket = this.#buckets.get(b);
+        if (bucket === undefined) this.#buckets.set(b, [lock]);
+        else bucket.push(lock);
+      }
+      this.size++;
+      lock.held = true;
+    }
+    if (lock.blockers === 0) lock.granted();
+  }
+
+  /** Ends an operation, also one that was never granted; those that waited for it go on later in this input. */
+  release(lock: BlockLock): void {
+    if (!lock.held) return;
+    lock.held = false;
+    this.size--;
+    const first = bucketOf(lock.start);
+    const last = bucketOf(Math.max(lock.start, lock.end - 1));
+    for (let b = first; b <= last; b++) {
+      const bucket = this.#buckets.get(b) as BlockLock[];
+      if (bucket.length === 1) this.#buckets.delete(b);
+      else bucket.splice(bucket.indexOf(lock), 1);
+    }
+    const waiters = lock.waiters;
+    lock.waiters = undefined;
+    if (waiters === undefined) return;
+    for (const waiter of waiters) {
+      waiter.blockers--;
+      if (waiter.blockers === 0) this.#later(waiter.granted);
+    }
+  }
+}
+
+function bucketOf(sector: number): number {
+  return Math.floor(sector / (1 << BUCKET_SECTORS_SHIFT));
+}
