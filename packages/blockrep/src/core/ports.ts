@@ -225,7 +225,7 @@ export const AdminError = {
   ok: 101,
   localAddressUsed: 102,
   openBackingDevice: 104,
-  mdInvalid: 118,
+  mdInvalid: 119,
   mdUnclean: 165,
   diskConfigured: 124,
   netConfigured: 125,

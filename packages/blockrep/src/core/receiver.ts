@@ -1,0 +1,236 @@
+import { AL_EXTENT_SECTORS } from "../base/units.ts";
+import { DataFlag, Feature } from "../wire/constants.ts";
+import type { BlockRequestPacket, DataPacket, DiscardPacket, RangePacket } from "../wire/packets.ts";
+import { ConnState, DiskState } from "../wire/state-word.ts";
+import { BlockLock, LockKind } from "./block-locks.ts";
+import { type ReceivedEpoch, ReceivedEpochs } from "./epochs.ts";
+import { PEER_READS_MAX, RECEIVED_WRITES_MAX } from "./limits.ts";
+import type { Volume } from "./volume.ts";
+
+interface ReceivedWrite {
+  readonly packet: DataPacket | DiscardPacket;
+  readonly sizeBytes: number;
+  readonly epoch: ReceivedEpoch;
+  /** Answers belong to the connection they came from. */
+  readonly generation: number;
+  lock: BlockLock | undefined;
+  holdsExtents: boolean;
+}
+
+/**
+ * The receiving side of replication: writes what the peer sends, answers each write, and acknowledges epochs once they
+ * are flushed. Also serves the peer's reads.
+ * @see DRBD 8.4 drbd_receiver.c
+ */
+export class Receiver {
+  readonly #v: Volume;
+  readonly #epochs: ReceivedEpochs;
+  #generation = 0;
+  #active = 0;
+  #peerReads = 0;
+  #throttled = false;
+  /** Something was acknowledged as written since the last barrier flush. */
+  #unflushed = false;
+  #held: (() => void)[] = [];
+  receivedSectors = 0;
+
+  constructor(volume: Volume) {
+    this.#v = volume;
+    this.#epochs = new ReceivedEpochs(
+      (done) => this.#flushEpoch(done),
+      (barrier, setSize) => {
+        volume.sendMeta({ kind: "P_BARRIER_ACK", volume: 0, barrier, setSize });
+        this.#releaseHeld();
+      },
+    );
+  }
+
+  get unacked(): number {
+    return this.#active + this.#epochs.waiting;
+  }
+
+  /** Writes were acknowledged that a power loss here could still take away. */
+  get hasUnflushedWrites(): boolean {
+    return this.#unflushed;
+  }
+
+  get idle(): boolean {
+    return this.#active === 0;
+  }
+
+  /** Nothing that runs belongs to a living connection any more. */
+  connectionLost(): void {
+    this.#generation++;
+    this.#epochs.reset();
+    this.#held = [];
+    this.#peerReads = 0;
+  }
+
+  #flushEpoch(done: (ok: boolean) => void): void {
+    const v = this.#v;
+    if (!v.hasDisk || !v.diskOptions.diskFlushes || v.ctx.mutations.skipBarrierFlush === true) {
+      v.ctx.later(() => done(true));
+      return;
+    }
+    v.disk.flush((errno) => {
+      if (errno === 0) this.#unflushed = false;
+      done(errno === 0);
+    });
+  }
+
+  /** P_DATA, P_TRIM, P_ZEROES. @returns false: outside of the device */
+  write(packet: DataPacket | DiscardPacket): boolean {
+    const v = this.#v;
+    const sizeBytes = packet.kind === "P_TRIM" || packet.kind === "P_ZEROES" ? packet.sizeBytes : packet.data.length;
+    if (sizeBytes % 512 !== 0 || packet.sector + sizeBytes / 512 > v.sizeSectors) return false;
+    this.receivedSectors += sizeBytes >>> 9;
+    const write: ReceivedWrite = {
+      packet,
+      sizeBytes,
+      epoch: this.#epochs.begin(),
+      generation: this.#generation,
+      lock: undefined,
+      holdsExtents: false,
+    };
+    this.#active++;
+    if (this.#active >= RECEIVED_WRITES_MAX && !this.#throttled) {
+      this.#throttled = true;
+      v.ctx.sink.throttle("data-socket", true);
+    }
+    if ((packet.dpFlags & DataFlag.SEND_RECEIVE_ACK) !== 0) this.#ack(write, "P_RECV_ACK");
+    if (this.#epochs.waiting > 0 && v.connection.strictEpochs) this.#held.push(() => this.#begin(write));
+    else this.#begin(write);
+    return true;
+  }
+
+  #releaseHeld(): void {
+    if (this.#epochs.waiting > 0) return;
+    const held = this.#held;
+    this.#held = [];
+    for (const begin of held) begin();
+  }
+
+  #begin(write: ReceivedWrite): void {
+    write.lock = new BlockLock(LockKind.peerWrite, write.packet.sector, write.sizeBytes, () => this.#granted(write));
+    this.#v.locks.acquire(write.lock);
+  }
+
+  #granted(write: ReceivedWrite): void {
+    const v = this.#v;
+    if (!v.hasDisk) {
+      this.#finish(write, false);
+      return;
+    }
+    if (v.state.pdsk >= DiskState.Inconsistent || write.generation !== this.#generation) {
+      v.gate.pass(() => this.#submit(write));
+      return;
+    }
+    // I hold the only copy: what the peer's disk misses has to be on record, as on a Primary without a peer
+    const first = Math.floor(write.packet.sector / AL_EXTENT_SECTORS);
+    const last = Math.floor((write.packet.sector + write.sizeBytes / 512 - 1) / AL_EXTENT_SECTORS);
+    v.activity.begin(first, last, (ok) => {
+      write.holdsExtents = ok;
+      v.gate.pass(() => {
+        v.markOutOfSync(write.packet.sector, write.sizeBytes);
+        this.#submit(write);
+      });
+    });
+  }
+
+  #submit(write: ReceivedWrite): void {
+    const v = this.#v;
+    const { packet } = write;
+    if (!v.hasDisk) {
+      this.#finish(write, false);
+      return;
+    }
+    const done = (errno: number): void => {
+      if (errno !== 0) v.diskError("write", errno);
+      this.#finish(write, errno === 0);
+    };
+    const fua = (packet.dpFlags & DataFlag.FUA) !== 0;
+    if (packet.kind === "P_ZEROES") {
+      v.disk.zero(packet.sector, write.sizeBytes, (packet.dpFlags & DataFlag.DISCARD) !== 0, done);
+    } else if (packet.kind === "P_TRIM") {
+      if ((v.connection.features & Feature.WZEROES) === 0) v.disk.zero(packet.sector, write.sizeBytes, false, done);
+      else v.disk.discard(packet.sector, write.sizeBytes, done);
+    } else {
+      v.disk.write(packet.sector, packet.data, fua, done);
+    }
+  }
+
+  #finish(write: ReceivedWrite, ok: boolean): void {
+    const v = this.#v;
+    const { packet } = write;
+    if (write.lock !== undefined) v.locks.release(write.lock);
+    if (write.holdsExtents) {
+      const first = Math.floor(packet.sector / AL_EXTENT_SECTORS);
+      v.activity.end(first, Math.floor((packet.sector + write.sizeBytes / 512 - 1) / AL_EXTENT_SECTORS));
+    }
+    if (packet.kind === "P_DATA") v.ctx.sink.releaseBytes(packet.data);
+    this.#active--;
+    if (this.#throttled && this.#active <= RECEIVED_WRITES_MAX / 2) {
+      this.#throttled = false;
+      v.ctx.sink.throttle("data-socket", false);
+    }
+    v.checkSettled();
+    if (write.generation !== this.#generation) return;
+    if (ok) {
+      this.#unflushed = true;
+      // The block's bit stays: only a flushed write may be called in sync, and the resync will come by.
+      if ((packet.dpFlags & DataFlag.SEND_WRITE_ACK) !== 0) this.#ack(write, "P_WRITE_ACK");
+    } else {
+      v.target.forget(packet.sector, write.sizeBytes);
+      v.markOutOfSync(packet.sector, write.sizeBytes);
+      this.#ack(write, "P_NEG_ACK");
+    }
+    this.#epochs.end(write.epoch);
+  }
+
+  #ack(write: ReceivedWrite, kind: "P_RECV_ACK" | "P_WRITE_ACK" | "P_NEG_ACK"): void {
+    const { volume, sector, idHigh, idLow } = write.packet;
+    const seqNum = this.#v.nextSequence();
+    this.#v.sendMeta({ kind, volume, sector, idHigh, idLow, sizeBytes: write.sizeBytes, seqNum });
+  }
+
+  barrier(barrier: number): void {
+    this.#epochs.barrier(barrier);
+  }
+
+  /** P_OUT_OF_SYNC: the peer wrote there without sending it. */
+  outOfSync(packet: RangePacket): void {
+    this.#v.markOutOfSync(packet.sector, packet.sizeBytes);
+  }
+
+  /** P_DATA_REQUEST: a read by an application on the peer. @returns false: outside of the device, or far too many */
+  read(packet: BlockRequestPacket): boolean {
+    const v = this.#v;
+    const { volume, sector, idHigh, idLow, sizeBytes } = packet;
+    if (sector + sizeBytes / 512 > v.sizeSectors || ++this.#peerReads > PEER_READS_MAX) return false;
+    const generation = this.#generation;
+    const refuse = (): void => {
+      v.sendMeta({ kind: "P_NEG_DREPLY", volume, sector, idHigh, idLow, sizeBytes, seqNum: v.nextSequence() });
+    };
+    const lock = new BlockLock(LockKind.read, sector, sizeBytes, () => {
+      if (generation !== this.#generation) return;
+      if (!v.hasDisk || v.state.disk !== DiskState.UpToDate) {
+        this.#peerReads--;
+        refuse();
+        return;
+      }
+      v.disk.read(sector, sizeBytes, (errno, bytes) => {
+        if (errno !== 0) v.diskError("read", errno);
+        if (generation !== this.#generation || v.state.conn < ConnState.Connected) return;
+        this.#peerReads--;
+        if (errno !== 0 || bytes === undefined) {
+          refuse();
+          return;
+        }
+        const head = { volume, sector, idHigh, idLow, seqNum: 0, dpFlags: 0 };
+        v.send({ kind: "P_DATA_REPLY", ...head, ...v.connection.digestOf(bytes), data: bytes });
+      });
+    });
+    v.locks.acquire(lock);
+    return true;
+  }
+}

@@ -1,0 +1,393 @@
+import { BIO_SIZE_MAX } from "../wire/constants.ts";
+import type { Packet } from "../wire/packets.ts";
+import { ConnState, DiskState, packState, Role, type StateFields } from "../wire/state-word.ts";
+import { Activity } from "./activity.ts";
+import { Attachment } from "./attachment.ts";
+import { Bitmap } from "./bitmap.ts";
+import { BlockLocks } from "./block-locks.ts";
+import type { Connection } from "./connection.ts";
+import type { EngineContext } from "./context.ts";
+import { Disk } from "./disk.ts";
+import type { SendEpoch } from "./epochs.ts";
+import { Gate } from "./gate.ts";
+import { metadataFlags } from "./metadata-flags.ts";
+import { MetadataWriter } from "./metadata-writer.ts";
+import type { DiskOptions, VolumeOptions, VolumeSnapshot } from "./ports.ts";
+import { Receiver } from "./receiver.ts";
+import { Resync } from "./resync.ts";
+import type { ResyncTuning } from "./resync-rate.ts";
+import { ResyncSource } from "./resync-source.ts";
+import { ResyncTarget } from "./resync-target.ts";
+import { changeState, INITIAL_STATE, type StateContext, StateRc } from "./state.ts";
+import { FRESH_UUIDS, markRole, needsNewCurrent, newCurrentUuid, type UuidSet } from "./uuids.ts";
+import { WritePath } from "./write-path.ts";
+
+/**
+ * One replicated device: its state word, its generation UUIDs and bitmap, and the parts that work on them.
+ * Every change of the state goes through {@link change}, which applies what follows from it and then acts on it.
+ */
+export class Volume {
+  readonly ctx: EngineContext;
+  readonly options: VolumeOptions;
+  readonly connection: Connection;
+  readonly number: number;
+  readonly diskOptions: DiskOptions;
+
+  state: StateFields = INITIAL_STATE;
+  uuids: UuidSet = FRESH_UUIDS;
+  /** MDF flags of the superblock. */
+  flags = 0;
+  /** This node was Primary when it went down; until both disks are UpToDate. */
+  crashedPrimary = false;
+  sizeSectors = 0;
+  bitmap: Bitmap = new Bitmap(0);
+  peerMaxBioBytes: number = BIO_SIZE_MAX;
+  openers = 0;
+  resyncTuning: ResyncTuning;
+  /** Generation of the data that a diskless Primary has shown to its application; 0: none. */
+  exposedUuid = 0n;
+  /** The next P_UUIDS says that both disks count as equal. */
+  skipsInitialSync = false;
+
+  readonly disk: Disk;
+  readonly meta: MetadataWriter;
+  readonly locks: BlockLocks;
+  readonly gate: Gate;
+  readonly activity: Activity;
+  readonly attachment: Attachment;
+  readonly writes: WritePath;
+  readonly receiver: Receiver;
+  readonly source: ResyncSource;
+  readonly target: ResyncTarget;
+  readonly resync: Resync;
+  #sequence = 0;
+  #unsettled: { readonly epoch: SendEpoch | undefined; readonly fn: () => void }[] = [];
+
+  constructor(ctx: EngineContext, options: VolumeOptions, connection: Connection) {
+    this.ctx = ctx;
+    this.options = options;
+    this.connection = connection;
+    this.number = options.volume;
+    this.diskOptions = options.disk;
+    this.resyncTuning = options.disk;
+    this.disk = new Disk(ctx.sink, options.volume, ctx.nextIo, ctx.later, (errno) => this.#flushFailed(errno));
+    this.meta = new MetadataWriter(this);
+    this.locks = new BlockLocks(ctx.later);
+    this.gate = new Gate(ctx.later, () => this.suspended);
+    this.activity = new Activity(this);
+    this.attachment = new Attachment(this);
+    this.writes = new WritePath(this);
+    this.receiver = new Receiver(this);
+    this.source = new ResyncSource(this);
+    this.target = new ResyncTarget(this);
+    this.resync = new Resync(this);
+  }
+
+  /** There is a disk that takes reads and writes. */
+  get hasDisk(): boolean {
+    return this.disk.isOpen && this.state.disk >= DiskState.Inconsistent;
+  }
+
+  get suspended(): boolean {
+    return this.state.susp || this.state.suspNod || this.state.suspFen;
+  }
+
+  send(packet: Packet): void {
+    this.connection.sendData(packet);
+  }
+
+  sendMeta(packet: Packet): void {
+    this.connection.sendMeta(packet);
+  }
+
+  /** One counter for the writes and acks of this volume and direction. */
+  nextSequence(): number {
+    this.#sequence = (this.#sequence + 1) >>> 0;
+    return this.#sequence;
+  }
+
+  resetSequence(): void {
+    this.#sequence = 0;
+  }
+
+  // Bitmap
+
+  markOutOfSync(sector: number, sizeBytes: number): void {
+    if (this.disk.isOpen) this.bitmap.setRange(sector, sizeBytes >>> 9);
+  }
+
+  clearOutOfSync(sector: number, sizeBytes: number): void {
+    if (this.disk.isOpen) this.bitmap.clearRange(sector, sizeBytes >>> 9);
+  }
+
+  resyncProgress(): void {
+    this.resync.progress();
+  }
+
+  finishAsTarget(failedBlocks: number): void {
+    this.resync.finishAsTarget(failedBlocks);
+  }
+
+  /** Data and metadata of completed writes are durable. */
+  flushAll(done: (errno: number) => void): void {
+    if (this.disk.internalMeta) {
+      this.disk.flush(done);
+      return;
+    }
+    this.disk.flush((errno) => {
+      if (errno !== 0) done(errno);
+      else this.disk.flushMeta(done);
+    });
+  }
+
+  // State
+
+  stateContext(): StateContext {
+    return {
+      fencing: this.diskOptions.fencing,
+      onNoData: this.ctx.options.onNoDataAccessible,
+      allowTwoPrimaries: this.ctx.options.net.allowTwoPrimaries,
+      hasNetConfig: this.connection.configured,
+      otherVolumePeerPrimary: false,
+      deviceOpen: this.openers > 0,
+      hasVerifyAlg: this.ctx.options.net.verifyAlg !== "",
+      protocolVersion: this.connection.version,
+      handshaking: this.state.conn === ConnState.WFReportParams,
+      negotiated: this.attachment.negotiated,
+    };
+  }
+
+  /** Judges a change without making it. */
+  judge(fields: Partial<StateFields>, hard: boolean = false): StateRc {
+    return changeState(this.state, { ...this.state, ...fields }, this.stateContext(), hard).rc;
+  }
+
+  /**
+   * Changes the state, with what follows from the change.
+   * @param hard it has happened and is not asked for: permissions do not apply
+   * @returns Success, NothingToDo, or the refusal, which changes nothing
+   */
+  change(fields: Partial<StateFields>, cause: string, hard: boolean = false): StateRc {
+    const old = this.state;
+    const { rc, state, warnings } = changeState(old, { ...old, ...fields }, this.stateContext(), hard);
+    if (rc !== StateRc.Success) return rc;
+    this.state = state;
+    this.ctx.sink.event({ type: "state", volume: this.number, from: packState(old), to: packState(state), cause });
+    for (const warning of warnings) this.ctx.note("warn", `${cause}: ${warning}`);
+    this.#after(old, state, cause);
+    return rc;
+  }
+
+  #after(old: StateFields, now: StateFields, cause: string): void {
+    const bothGood = now.disk === DiskState.UpToDate && now.pdsk === DiskState.UpToDate;
+    if (bothGood && (old.disk !== DiskState.UpToDate || old.pdsk !== DiskState.UpToDate)) this.crashedPrimary = false;
+    if (this.disk.isOpen && now.disk >= DiskState.Inconsistent) this.#updateFlags(now);
+    if (now.disk === DiskState.UpToDate && this.disk.isOpen) this.exposedUuid = this.uuids.current;
+
+    const noData = (s: StateFields): boolean =>
+      s.role === Role.Primary && s.disk < DiskState.UpToDate && s.pdsk < DiskState.UpToDate;
+    if (noData(now) && !noData(old)) this.connection.runHandler("pri-on-incon-degr");
+    if (this.suspended && now.suspNod && !noData(now)) this.change({ suspNod: false }, "data is accessible again", true);
+
+    this.#peerDataLost(old, now, cause);
+    if (old.conn > ConnState.Connected && now.conn <= ConnState.Connected) this.resync.ended();
+    if (now.conn >= ConnState.Connected && old.conn >= ConnState.Connected) this.#tellPeer(old, now);
+    if (now.conn === ConnState.SyncTarget && old.conn === ConnState.PausedSyncT) this.target.start();
+    this.gate.reconsider();
+  }
+
+  #updateFlags(now: StateFields): void {
+    const flags = metadataFlags(this.flags, now, this.crashedPrimary);
+    if (flags === this.flags) return;
+    this.flags = flags;
+    this.meta.sync(() => {});
+  }
+
+  /** Changes of the state that the peer cannot see happen. */
+  #tellPeer(old: StateFields, now: StateFields): void {
+    const failed = now.disk !== old.disk && now.disk <= DiskState.Failed;
+    const degraded = old.disk === DiskState.UpToDate && now.disk === DiskState.Inconsistent && now.conn <= ConnState.Connected;
+    const paused = now.userIsp !== old.userIsp || now.aftrIsp !== old.aftrIsp;
+    if (failed || degraded || paused) this.connection.sendState(this);
+  }
+
+  #peerDataLost(old: StateFields, now: StateFields, cause: string): void {
+    const usable = old.pdsk >= DiskState.Inconsistent && old.pdsk !== DiskState.DUnknown && old.pdsk !== DiskState.Outdated;
+    const lost =
+      now.pdsk < DiskState.Inconsistent || now.pdsk === DiskState.DUnknown || now.pdsk === DiskState.Outdated;
+    const primary = now.role === Role.Primary || now.peer === Role.Primary;
+    if (usable && lost) {
+      if (primary) this.newGeneration(`${cause}: the peer's data is lost`);
+      if (now.conn >= ConnState.Connected) {
+        this.writes.peerDiskLost();
+        this.#persistBitmap();
+      }
+    } else if (now.pdsk < DiskState.Inconsistent && old.peer === Role.Secondary && now.peer === Role.Primary) {
+      this.newGeneration("the peer became Primary without a disk");
+    }
+  }
+
+  /** This disk alone has the data from here on: its bitmap must not only be in memory. */
+  #persistBitmap(): void {
+    if (!this.hasDisk) return;
+    this.gate.close();
+    this.meta.syncBitmap(() => this.gate.open());
+  }
+
+  /**
+   * A new data generation, unless one began already: what is written from here on, the peer does not have. No I/O passes
+   * until it is durable, for otherwise the peer could come back alone, take the lead, and nobody would notice.
+   */
+  newGeneration(cause: string): void {
+    if (!this.hasDisk || this.state.disk < DiskState.UpToDate || !needsNewCurrent(this.uuids)) return;
+    this.setUuids(newCurrentUuid(this.uuids, this.ctx.random.u64(), this.state.role === Role.Primary), cause);
+    this.gate.close();
+    this.meta.sync(() => {
+      if (this.state.conn >= ConnState.Connected) this.connection.sendUuids(this);
+      this.gate.open();
+    });
+  }
+
+  setUuids(uuids: UuidSet, cause: string): void {
+    this.uuids = uuids;
+    if (this.state.disk === DiskState.UpToDate) this.exposedUuid = uuids.current;
+    this.ctx.sink.event({
+      type: "uuids",
+      volume: this.number,
+      cause,
+      current: uuids.current,
+      bitmap: uuids.bitmap,
+    });
+  }
+
+  /** Bit 0 of the current UUID follows the role; the caller makes it durable. */
+  markRoleInUuids(): void {
+    this.uuids = markRole(this.uuids, this.state.role === Role.Primary);
+  }
+
+  /** A write on the peer's disk failed: what is written from here on is a generation of its own. */
+  peerWriteFailed(): void {
+    if (this.state.role === Role.Primary) this.newGeneration("a write failed on the peer");
+  }
+
+  // Failures of the disk
+
+  /** An application's or the peer's I/O failed. on-io-error says what follows. */
+  diskError(operation: "read" | "write", errno: number): void {
+    if (!this.disk.isOpen || this.state.disk <= DiskState.Failed) return;
+    this.ctx.sink.event({ type: "disk-error", volume: this.number, operation, errno });
+    if (this.diskOptions.onIoError === "pass_on") {
+      if (operation === "write" && this.state.disk > DiskState.Inconsistent) {
+        this.change({ disk: DiskState.Inconsistent }, `${operation} error, passed on`, true);
+      }
+      return;
+    }
+    this.#fail(`${operation} error`);
+  }
+
+  /** Metadata that cannot be written makes the disk useless, whatever on-io-error says. */
+  metadataError(operation: string, errno: number): void {
+    if (!this.disk.isOpen) return;
+    this.ctx.sink.event({ type: "disk-error", volume: this.number, operation, errno });
+    this.#fail(operation);
+  }
+
+  #flushFailed(errno: number): void {
+    this.ctx.sink.event({ type: "disk-error", volume: this.number, operation: "flush", errno });
+    this.#fail("flush error", true);
+  }
+
+  #fail(cause: string, flush: boolean = false): void {
+    const peerListens = this.state.conn >= ConnState.Connected && this.state.pdsk >= DiskState.Inconsistent;
+    // What was written since the last good flush may be missing here; the log of hot extents covers all of it.
+    if (peerListens) {
+      for (const extent of this.activity.hotExtents()) {
+        const sector = extent * 8192;
+        const sizeBytes = Math.min(8192, this.sizeSectors - sector) * 512;
+        this.send({ kind: "P_OUT_OF_SYNC", volume: this.number, sector, sizeBytes });
+      }
+    }
+    const unflushed = this.receiver.hasUnflushedWrites || !this.receiver.idle || flush;
+    if (this.diskOptions.onIoError === "call-local-io-error") this.connection.runHandler("local-io-error");
+    this.change({ disk: DiskState.Failed }, cause, true);
+    this.dropDisk(cause);
+    // Writes that were acknowledged and not flushed can never be barrier-acknowledged; only a new connection says so.
+    if (unflushed && this.state.conn >= ConnState.Connected && this.state.role !== Role.Primary) {
+      this.connection.fail(ConnState.NetworkFailure, "acknowledged writes are lost with the disk");
+    }
+  }
+
+  /** From Failed to Diskless: nobody waits for this device any more. */
+  dropDisk(cause: string): void {
+    this.activity.close();
+    this.meta.close();
+    this.target.stop();
+    this.disk.close();
+    this.ctx.sink.closeDisk(this.number);
+    if (this.state.disk !== DiskState.Diskless) this.change({ disk: DiskState.Diskless }, cause, true);
+    this.attachment.dropped();
+  }
+
+  // Connection
+
+  /** The connection is gone; the state says so already, so that completions wait for the new generation. */
+  connectionLost(): void {
+    this.receiver.connectionLost();
+    this.source.connectionLost();
+    this.target.stop();
+    this.resync.connectionLost();
+    this.writes.connectionLost();
+    if (this.hasDisk && this.bitmap.dirtyPages > 0) this.meta.syncBitmap(() => {});
+    this.checkSettled();
+  }
+
+  /** Calls back when no write is under way here and every epoch of now is acknowledged. */
+  whenSettled(fn: () => void): void {
+    this.writes.log.close();
+    this.#unsettled.push({ epoch: this.writes.log.epochs.at(-1), fn });
+    this.checkSettled();
+  }
+
+  checkSettled(): void {
+    if (this.#unsettled.length === 0 || this.writes.localPending > 0 || !this.receiver.idle) return;
+    const { epochs } = this.writes.log;
+    const ready = this.#unsettled.filter((one) => one.epoch === undefined || !epochs.includes(one.epoch));
+    if (ready.length === 0) return;
+    this.#unsettled = this.#unsettled.filter((one) => !ready.includes(one));
+    for (const one of ready) this.ctx.later(one.fn);
+  }
+
+  nextDeadlineMs(): number {
+    return this.target.nextDeadlineMs();
+  }
+
+  tick(): void {
+    this.target.tick();
+  }
+
+  snapshot(): VolumeSnapshot {
+    const { current, bitmap, history0, history1 } = this.uuids;
+    return {
+      volume: this.number,
+      minor: this.options.minor,
+      disk: this.state.disk,
+      peerDisk: this.state.pdsk,
+      sizeSectors: this.sizeSectors,
+      uuids: { current, bitmap, history: [history0, history1] },
+      outOfSyncBlocks: this.bitmap.count,
+      netSentSectors: this.writes.sentSectors,
+      netReceivedSectors: this.receiver.receivedSectors,
+      diskWrittenSectors: this.disk.writtenSectors,
+      diskReadSectors: this.disk.readSectors,
+      alWrites: this.activity.transactions,
+      bitmapWrites: this.meta.pageWrites,
+      localPending: this.disk.pendingCount,
+      peerPending: this.writes.peerPending,
+      unacked: this.receiver.unacked,
+      applicationPending: this.writes.applicationPending,
+      epochs: this.writes.log.epochs.length,
+      openers: this.openers,
+      resync: this.resync.snapshot(),
+    };
+  }
+}
