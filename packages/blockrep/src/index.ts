@@ -5,6 +5,23 @@
 export * from "./base/index.ts";
 export * from "./config/index.ts";
 export {
+  type AdminCommand,
+  AdminError,
+  type AdminVerb,
+  type DiskGeometry,
+  type DiskOptions as EngineDiskOptions,
+  type EngineEvent,
+  type EngineOptions,
+  type EngineSink,
+  Errno,
+  type NetOptions as EngineNetOptions,
+  type ResourceInputs,
+  type ResourceSnapshot,
+  type ResyncProgress,
+  type VolumeSnapshot,
+} from "./core/ports.ts";
+export { ResourceEngine } from "./core/resource.ts";
+export {
   type AttachOptions,
   attachDevice,
   attachedHolders,

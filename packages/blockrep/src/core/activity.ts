@@ -112,16 +112,19 @@ export class Activity {
       return;
     }
     const pages = new Set(transaction.evicted.map((extent) => Math.floor(extent / EXTENTS_PER_PAGE)));
-    v.meta.writePages([...pages].sort((a, b) => a - b), () => {
-      if (log !== this.#log) return;
-      if (v.ctx.mutations.skipEvictionFlush === true) {
-        this.#writeBlock(log, transaction);
-        return;
-      }
-      v.flushAll((errno) => {
-        if (errno === 0 && log === this.#log) this.#writeBlock(log, transaction);
-      });
-    });
+    v.meta.writePages(
+      [...pages].sort((a, b) => a - b),
+      () => {
+        if (log !== this.#log) return;
+        if (v.ctx.mutations.skipEvictionFlush === true) {
+          this.#writeBlock(log, transaction);
+          return;
+        }
+        v.flushAll((errno) => {
+          if (errno === 0 && log === this.#log) this.#writeBlock(log, transaction);
+        });
+      },
+    );
   }
 
   #writeBlock(log: ActivityLog, transaction: AlTransaction): void {

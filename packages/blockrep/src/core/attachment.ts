@@ -151,7 +151,8 @@ export class Attachment {
     const finish = (): void => {
       if (--open > 0) return;
       if (failed === 0) done();
-      else this.#fail(AdminError.ioMetadata, `(114) IO error(s) occurred during initial access to meta-data (${failed})`);
+      else
+        this.#fail(AdminError.ioMetadata, `(114) IO error(s) occurred during initial access to meta-data (${failed})`);
     };
     for (let at = 0; at < total; at += BITMAP_READ_BYTES) {
       const length = Math.min(BITMAP_READ_BYTES, total - at);

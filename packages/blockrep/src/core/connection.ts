@@ -1,7 +1,6 @@
 import { HaError } from "../base/errors.ts";
 import { authResponse, isReflectedChallenge, verifyAuthResponse } from "../wire/auth.ts";
 import {
-  BIO_SIZE_MAX,
   CHALLENGE_LENGTH,
   FEATURES_ALL,
   ProtocolFlag,
@@ -18,8 +17,8 @@ import type { EngineContext } from "./context.ts";
 import { Dispatch } from "./dispatch.ts";
 import { RECONNECT_PAUSE_MS, SEND_QUEUE_BYTES_HIGH } from "./limits.ts";
 import { Liveness } from "./liveness.ts";
-import type { HandlerId, SocketError, SocketId } from "./ports.ts";
 import { parameterPackets, sizesPacket, uuidsPacket } from "./parameters.ts";
+import type { HandlerId, SocketError, SocketId } from "./ports.ts";
 import { mirrorPolicy } from "./split-brain.ts";
 import type { Volume } from "./volume.ts";
 
@@ -329,7 +328,10 @@ export class Connection {
         return;
       case "challenge":
         if (packet.kind === "P_AUTH_CHALLENGE") this.#challenged(packet.challenge);
-        else this.disconnect(`expected an authentication challenge, received ${packet.kind}: is a secret set on one side only`);
+        else
+          this.disconnect(
+            `expected an authentication challenge, received ${packet.kind}: is a secret set on one side only`,
+          );
         return;
       case "response":
         if (packet.kind === "P_AUTH_RESPONSE") this.#responded(packet.response);
@@ -549,9 +551,4 @@ export class Connection {
       this.fail(ConnState.Timeout, "the peer did not acknowledge a write within ko-count × timeout");
     }
   }
-}
-
-/** Largest request that both sides take. */
-export function bioBytes(announced: number): number {
-  return announced >= 4096 ? Math.min(BIO_SIZE_MAX, announced) : BIO_SIZE_MAX;
 }

@@ -1,4 +1,4 @@
-import { Errno, type EngineSink, type IoId } from "./ports.ts";
+import { type EngineSink, Errno, type IoId } from "./ports.ts";
 
 export type IoCallback = (errno: number, bytes?: Uint8Array) => void;
 

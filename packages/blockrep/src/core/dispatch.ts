@@ -48,7 +48,8 @@ export class Dispatch {
     const v = this.#volume(packet);
     if (v === undefined) {
       const parameters = ["P_SYNC_PARAM", "P_SYNC_PARAM89", "P_SIZES", "P_UUIDS", "P_STATE"];
-      if (parameters.includes(packet.kind)) c.ctx.note("warn", `${packet.kind} for volume ${packet.volume}, which is not configured here`);
+      if (parameters.includes(packet.kind))
+        c.ctx.note("warn", `${packet.kind} for volume ${packet.volume}, which is not configured here`);
       else this.#broken(`${packet.kind} for volume ${packet.volume}, which is not configured here`);
       return;
     }
@@ -115,7 +116,8 @@ export class Dispatch {
   #syncParam(v: Volume, packet: SyncParam89Packet): void {
     const { net } = this.#c.ctx.options;
     if (v.state.conn === ConnState.WFReportParams) {
-      const differs = packet.verifyAlg !== net.verifyAlg ? "verify-alg" : packet.csumsAlg !== net.csumsAlg ? "csums-alg" : "";
+      const differs =
+        packet.verifyAlg !== net.verifyAlg ? "verify-alg" : packet.csumsAlg !== net.csumsAlg ? "csums-alg" : "";
       if (differs !== "") {
         this.#c.disconnect(`incompatible ${differs} settings; both nodes need the same`);
         return;
@@ -163,7 +165,11 @@ export class Dispatch {
     const asked = applyRequest(c.volume.state, mine.mask, mine.value);
     if (asked.pdsk !== c.volume.state.pdsk) fields.pdsk = asked.pdsk;
     const retcode = c.volume.judge(fields);
-    c.sendMeta({ kind: "P_CONN_ST_CHG_REPLY", volume: 0, retcode: retcode >= StateRc.Success ? StateRc.Success : retcode });
+    c.sendMeta({
+      kind: "P_CONN_ST_CHG_REPLY",
+      volume: 0,
+      retcode: retcode >= StateRc.Success ? StateRc.Success : retcode,
+    });
     if (retcode < StateRc.Success) return;
     if (fields.pdsk !== undefined) c.volume.change({ pdsk: fields.pdsk }, "the peer outdates itself", true);
     c.fail(ConnState.TearDown, "the peer disconnects");

@@ -1,8 +1,6 @@
-import { Feature, UuidFlag } from "../wire/constants.ts";
-import { BIO_SIZE_MAX } from "../wire/constants.ts";
+import { BIO_SIZE_MAX, Feature, UuidFlag } from "../wire/constants.ts";
 import type { Packet, SizesPacket, UuidsPacket } from "../wire/packets.ts";
 import { ConnState, DiskState } from "../wire/state-word.ts";
-import { bioBytes } from "./connection.ts";
 import type { Volume } from "./volume.ts";
 
 /** What a node tells about a volume before its UUIDs: resync tuning and sizes. */
@@ -57,7 +55,8 @@ export function sizesPacket(v: Volume): SizesPacket {
 export function uuidsPacket(v: Volume, flags: number): UuidsPacket {
   const { current, bitmap, history0, history1 } = v.uuids;
   const disk = v.state.disk === DiskState.Negotiating ? v.attachment.negotiated?.disk : v.state.disk;
-  const own = (v.crashedPrimary ? UuidFlag.CRASHED_PRIMARY : 0) | (disk === DiskState.Inconsistent ? UuidFlag.INCONSISTENT : 0);
+  const own =
+    (v.crashedPrimary ? UuidFlag.CRASHED_PRIMARY : 0) | (disk === DiskState.Inconsistent ? UuidFlag.INCONSISTENT : 0);
   return {
     kind: "P_UUIDS",
     volume: v.number,
@@ -95,4 +94,9 @@ export function applySizes(v: Volume, packet: SizesPacket): void {
   v.bitmap.resize(agreed, true);
   v.sizeSectors = agreed;
   v.meta.syncBitmap(() => v.meta.sync(() => v.connection.release()));
+}
+
+/** Largest request that both sides take. */
+function bioBytes(announced: number): number {
+  return announced >= 4096 ? Math.min(BIO_SIZE_MAX, announced) : BIO_SIZE_MAX;
 }

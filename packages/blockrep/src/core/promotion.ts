@@ -116,8 +116,7 @@ export class Promotion {
       this.#admin.after(v.ctx.options.net.pingTimeoutMs + 100, () => this.start());
       return;
     }
-    const fences =
-      (rc === StateRc.NoUpToDateDisk && disk === DiskState.Consistent) || rc === StateRc.PrimaryNop;
+    const fences = (rc === StateRc.NoUpToDateDisk && disk === DiskState.Consistent) || rc === StateRc.PrimaryNop;
     if (fences && this.#tries < PROMOTION_TRIES && v.diskOptions.fencing !== "dont-care") {
       this.#fence(rc);
       return;

@@ -81,7 +81,7 @@ export class Receiver {
   /** P_DATA, P_TRIM, P_ZEROES. @returns false: outside of the device */
   write(packet: DataPacket | DiscardPacket): boolean {
     const v = this.#v;
-    const sizeBytes = packet.kind === "P_TRIM" || packet.kind === "P_ZEROES" ? packet.sizeBytes : packet.data.length;
+    const sizeBytes = "data" in packet ? packet.data.length : packet.sizeBytes;
     if (sizeBytes % 512 !== 0 || packet.sector + sizeBytes / 512 > v.sizeSectors) return false;
     this.receivedSectors += sizeBytes >>> 9;
     const write: ReceivedWrite = {
@@ -149,13 +149,14 @@ export class Receiver {
       this.#finish(write, errno === 0);
     };
     const fua = (packet.dpFlags & DataFlag.FUA) !== 0;
-    if (packet.kind === "P_ZEROES") {
-      v.disk.zero(packet.sector, write.sizeBytes, (packet.dpFlags & DataFlag.DISCARD) !== 0, done);
-    } else if (packet.kind === "P_TRIM") {
-      if ((v.connection.features & Feature.WZEROES) === 0) v.disk.zero(packet.sector, write.sizeBytes, false, done);
-      else v.disk.discard(packet.sector, write.sizeBytes, done);
-    } else {
+    if ("data" in packet) {
       v.disk.write(packet.sector, packet.data, fua, done);
+    } else if (packet.kind === "P_ZEROES") {
+      v.disk.zero(packet.sector, write.sizeBytes, (packet.dpFlags & DataFlag.DISCARD) !== 0, done);
+    } else if ((v.connection.features & Feature.WZEROES) === 0) {
+      v.disk.zero(packet.sector, write.sizeBytes, false, done); // older senders mean zeroes
+    } else {
+      v.disk.discard(packet.sector, write.sizeBytes, done);
     }
   }
 
@@ -167,7 +168,7 @@ export class Receiver {
       const first = Math.floor(packet.sector / AL_EXTENT_SECTORS);
       v.activity.end(first, Math.floor((packet.sector + write.sizeBytes / 512 - 1) / AL_EXTENT_SECTORS));
     }
-    if (packet.kind === "P_DATA") v.ctx.sink.releaseBytes(packet.data);
+    if ("data" in packet) v.ctx.sink.releaseBytes(packet.data);
     this.#active--;
     if (this.#throttled && this.#active <= RECEIVED_WRITES_MAX / 2) {
       this.#throttled = false;

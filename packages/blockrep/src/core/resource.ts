@@ -1,8 +1,7 @@
+import type { Packet } from "../wire/packets.ts";
 import { Admin } from "./admin.ts";
 import { Connection } from "./connection.ts";
 import { EngineContext } from "./context.ts";
-import type { Packet } from "../wire/packets.ts";
-import { Errno } from "./ports.ts";
 import type {
   AdminCommand,
   CommandId,
@@ -18,6 +17,7 @@ import type {
   SocketError,
   SocketId,
 } from "./ports.ts";
+import { Errno } from "./ports.ts";
 import { Volume } from "./volume.ts";
 
 /**

@@ -49,7 +49,9 @@ export class ResyncRate {
   step(requestsInFlight: number): number {
     const t = this.#tuning();
     const sectors =
-      t.cPlanAhead === 0 ? (t.resyncRateKib * SECTORS_PER_KIB) / STEPS_PER_SECOND : this.#controlled(t, requestsInFlight);
+      t.cPlanAhead === 0
+        ? (t.resyncRateKib * SECTORS_PER_KIB) / STEPS_PER_SECOND
+        : this.#controlled(t, requestsInFlight);
     const blocks = (sectors + this.#remainder) / 8;
     const whole = Math.floor(blocks);
     this.#remainder = Math.min(8, (blocks - whole) * 8);

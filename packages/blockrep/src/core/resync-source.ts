@@ -37,7 +37,8 @@ export class ResyncSource {
   request(packet: BlockRequestPacket): boolean {
     const v = this.#v;
     const { sector, sizeBytes } = packet;
-    if (sizeBytes <= 0 || sector + sizeBytes / 512 > v.sizeSectors || this.#reading.size >= PEER_READS_MAX) return false;
+    if (sizeBytes <= 0 || sector + sizeBytes / 512 > v.sizeSectors || this.#reading.size >= PEER_READS_MAX)
+      return false;
     if (!v.hasDisk || v.state.conn < ConnState.Connected) {
       this.#refuse(sector, sizeBytes);
       return true;
@@ -51,7 +52,14 @@ export class ResyncSource {
         if (generation !== this.#generation) return;
         if (errno !== 0 || bytes === undefined) this.#refuse(sector, sizeBytes);
         else {
-          const head = { volume: v.number, sector, idHigh: ID_SYNCER_HIGH, idLow: ID_SYNCER_LOW, seqNum: 0, dpFlags: 0 };
+          const head = {
+            volume: v.number,
+            sector,
+            idHigh: ID_SYNCER_HIGH,
+            idLow: ID_SYNCER_LOW,
+            seqNum: 0,
+            dpFlags: 0,
+          };
           v.send({ kind: "P_RS_DATA_REPLY", ...head, ...v.connection.digestOf(bytes), data: bytes });
           v.writes.sentSectors += sizeBytes >>> 9;
         }

@@ -3,12 +3,7 @@ import { ID_SYNCER_HIGH, ID_SYNCER_LOW } from "../wire/constants.ts";
 import type { BlockAckPacket, DataPacket } from "../wire/packets.ts";
 import { ConnState } from "../wire/state-word.ts";
 import { BlockLock, LockKind } from "./block-locks.ts";
-import {
-  BITMAP_WRITE_INTERVAL_MS,
-  RESYNC_FLUSH_BLOCKS,
-  RESYNC_STEP_MS,
-  SEND_QUEUE_BYTES_HIGH,
-} from "./limits.ts";
+import { BITMAP_WRITE_INTERVAL_MS, RESYNC_FLUSH_BLOCKS, RESYNC_STEP_MS, SEND_QUEUE_BYTES_HIGH } from "./limits.ts";
 import { ResyncRate } from "./resync-rate.ts";
 import type { Volume } from "./volume.ts";
 
@@ -34,7 +29,6 @@ export class ResyncTarget {
   readonly #inFlight: Map<number, ResyncBlock> = new Map();
   /** Written, to be flushed and acknowledged together. */
   #written: ResyncBlock[] = [];
-  #flushing = 0;
   #writing = 0;
   #cursor = 0;
   #active = false;
@@ -217,9 +211,7 @@ export class ResyncTarget {
       v.ctx.later(() => this.#durable(batch));
       return;
     }
-    this.#flushing++;
     v.disk.flush((errno) => {
-      this.#flushing--;
       if (errno === 0) this.#durable(batch);
       else for (const block of batch) v.locks.release(block.request);
     });

@@ -1,7 +1,13 @@
 import { MdFlag } from "../meta/superblock.ts";
 import { BitmapReceiver, BitmapSender, type BitmapSink, type BitmapSource } from "../wire/bitmap-codec.ts";
 import { Feature, UuidFlag } from "../wire/constants.ts";
-import type { BitmapPacket, CompressedBitmapPacket, StatePacket, SyncUuidPacket, UuidsPacket } from "../wire/packets.ts";
+import type {
+  BitmapPacket,
+  CompressedBitmapPacket,
+  StatePacket,
+  SyncUuidPacket,
+  UuidsPacket,
+} from "../wire/packets.ts";
 import { ConnState, DiskState, Role, type StateFields, unpackState } from "../wire/state-word.ts";
 import { SEND_QUEUE_BYTES_HIGH } from "./limits.ts";
 import type { ResyncProgress } from "./ports.ts";
@@ -81,7 +87,10 @@ export class Resync {
 
   #skipInitialSync(peer: UuidSet): void {
     const v = this.#v;
-    v.setUuids(adoptSkippedInitialSync(v.uuids, peer, v.state.role === Role.Primary), "initial sync skipped by the peer");
+    v.setUuids(
+      adoptSkippedInitialSync(v.uuids, peer, v.state.role === Role.Primary),
+      "initial sync skipped by the peer",
+    );
     v.bitmap.clearAll();
     v.connection.hold();
     v.meta.syncBitmap(() => {
@@ -214,7 +223,12 @@ export class Resync {
     const fields = { ...wanted };
     const { negotiated } = v.attachment;
     const settles = fields.conn === ConnState.Connected || fields.conn === ConnState.WFBitMapS;
-    if (settles && v.state.disk === DiskState.Negotiating && peer.disk !== DiskState.Negotiating && negotiated !== undefined) {
+    if (
+      settles &&
+      v.state.disk === DiskState.Negotiating &&
+      peer.disk !== DiskState.Negotiating &&
+      negotiated !== undefined
+    ) {
       fields.disk = negotiated.disk;
     }
     const connects = old.conn < ConnState.Connected && fields.conn >= ConnState.Connected;

@@ -187,7 +187,8 @@ export class Volume {
     const noData = (s: StateFields): boolean =>
       s.role === Role.Primary && s.disk < DiskState.UpToDate && s.pdsk < DiskState.UpToDate;
     if (noData(now) && !noData(old)) this.connection.runHandler("pri-on-incon-degr");
-    if (this.suspended && now.suspNod && !noData(now)) this.change({ suspNod: false }, "data is accessible again", true);
+    if (this.suspended && now.suspNod && !noData(now))
+      this.change({ suspNod: false }, "data is accessible again", true);
 
     this.#peerDataLost(old, now, cause);
     if (old.conn > ConnState.Connected && now.conn <= ConnState.Connected) this.resync.ended();
@@ -206,13 +207,15 @@ export class Volume {
   /** Changes of the state that the peer cannot see happen. */
   #tellPeer(old: StateFields, now: StateFields): void {
     const failed = now.disk !== old.disk && now.disk <= DiskState.Failed;
-    const degraded = old.disk === DiskState.UpToDate && now.disk === DiskState.Inconsistent && now.conn <= ConnState.Connected;
+    const degraded =
+      old.disk === DiskState.UpToDate && now.disk === DiskState.Inconsistent && now.conn <= ConnState.Connected;
     const paused = now.userIsp !== old.userIsp || now.aftrIsp !== old.aftrIsp;
     if (failed || degraded || paused) this.connection.sendState(this);
   }
 
   #peerDataLost(old: StateFields, now: StateFields, cause: string): void {
-    const usable = old.pdsk >= DiskState.Inconsistent && old.pdsk !== DiskState.DUnknown && old.pdsk !== DiskState.Outdated;
+    const usable =
+      old.pdsk >= DiskState.Inconsistent && old.pdsk !== DiskState.DUnknown && old.pdsk !== DiskState.Outdated;
     const lost =
       now.pdsk < DiskState.Inconsistent || now.pdsk === DiskState.DUnknown || now.pdsk === DiskState.Outdated;
     const primary = now.role === Role.Primary || now.peer === Role.Primary;

@@ -120,11 +120,6 @@ export class WritePath {
     return this.#applicationPending;
   }
 
-  /** Writes that were sent and not answered. */
-  get peerPending(): number {
-    return this.#byToken.size;
-  }
-
   /** Writes that the local disk has not answered. */
   get localPending(): number {
     return this.#localPending;
@@ -135,12 +130,14 @@ export class WritePath {
     return this.#byToken.size;
   }
 
-  /** No write is under way here and the peer acknowledged every epoch; requests that wait to begin do not count. */
-  get settled(): boolean {
-    return this.#localPending === 0 && this.log.epochs.length === 0;
-  }
-
-  submit(id: RequestId, kind: PartKind, sector: number, sizeBytes: number, data: Uint8Array | undefined, fua: boolean): void {
+  submit(
+    id: RequestId,
+    kind: PartKind,
+    sector: number,
+    sizeBytes: number,
+    data: Uint8Array | undefined,
+    fua: boolean,
+  ): void {
     const v = this.#v;
     if (sizeBytes <= 0 || sizeBytes % 512 !== 0 || sector < 0 || sector + sizeBytes / 512 > v.sizeSectors) {
       v.ctx.sink.complete(id, sizeBytes === 0 ? 0 : Errno.invalid);
@@ -389,7 +386,13 @@ export class WritePath {
     }
     this.#began();
     this.log.close();
-    const wait: FlushWait = { request: id, localPending: v.hasDisk, localOk: false, epoch: this.log.lastCompleted(), remoteOk: false };
+    const wait: FlushWait = {
+      request: id,
+      localPending: v.hasDisk,
+      localOk: false,
+      epoch: this.log.lastCompleted(),
+      remoteOk: false,
+    };
     if (wait.epoch === undefined) wait.remoteOk = v.state.pdsk === DiskState.UpToDate;
     this.#flushes.push(wait);
     if (v.hasDisk) {
@@ -423,8 +426,10 @@ export class WritePath {
 
   // Reads
 
-  readonly #remoteReads: Map<number, { sector: number; lengthBytes: number; done: (data: Uint8Array | undefined) => void }> =
-    new Map();
+  readonly #remoteReads: Map<
+    number,
+    { sector: number; lengthBytes: number; done: (data: Uint8Array | undefined) => void }
+  > = new Map();
 
   read(id: RequestId, sector: number, lengthBytes: number): void {
     const v = this.#v;
@@ -433,7 +438,9 @@ export class WritePath {
       return;
     }
     this.#began();
-    v.locks.acquire(new BlockLock(LockKind.read, sector, lengthBytes, () => this.#readNow(id, sector, lengthBytes, true)));
+    v.locks.acquire(
+      new BlockLock(LockKind.read, sector, lengthBytes, () => this.#readNow(id, sector, lengthBytes, true)),
+    );
   }
 
   #readNow(id: RequestId, sector: number, lengthBytes: number, tryLocal: boolean): void {
@@ -441,7 +448,9 @@ export class WritePath {
     const { disk } = v.state;
     const readable =
       disk === DiskState.UpToDate ||
-      (disk === DiskState.Inconsistent && !v.bitmap.anySet(sector, lengthBytes >>> 9) && v.state.conn > ConnState.Connected);
+      (disk === DiskState.Inconsistent &&
+        !v.bitmap.anySet(sector, lengthBytes >>> 9) &&
+        v.state.conn > ConnState.Connected);
     if (tryLocal && v.hasDisk && readable) {
       v.disk.read(sector, lengthBytes, (errno, bytes) => {
         if (errno === 0) {
