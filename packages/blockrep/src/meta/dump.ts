@@ -19,7 +19,6 @@ const WORDS_PER_COMMENT = 32;
 const KIB_PER_WORD = 64 * 4;
 /** Shorter runs are written out. */
 const RUN_WORDS_MIN = 8;
-const ALL_ONES = 0xffff_ffff_ffff_ffffn;
 
 /**
  * The metadata as text, in the form of `drbdmeta dump-md` (and readable for its restore-md).
@@ -75,7 +74,7 @@ export function dumpBitmapBytes(s: Superblock): number {
   return bitmapBytesOnDisk(s.laSizeSectors);
 }
 
-/** Appends the words, four to a line, long runs of all zeroes or all ones in one; returns the number of set bits. */
+/** Appends the words, four to a line, long runs of one repeated 32-bit value in one; returns the number of set bits. */
 function dumpBitmap(bytes: Uint8Array, out: string[]): number {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const words = bytes.length / 8;
@@ -85,14 +84,15 @@ function dumpBitmap(bytes: Uint8Array, out: string[]): number {
     if (i % WORDS_PER_COMMENT === 0) out.push(`   # at ${i * KIB_PER_WORD}kB`);
     const first = word(i);
     let run = 0;
-    if (first === 0n || first === ALL_ONES) {
+    // drbdmeta compares 32-bit halves: only a word of two equal ones can begin a run
+    if (first >> 32n === (first & 0xffff_ffffn)) {
       run = 1;
       while (i + run < words && word(i + run) === first) run++;
       run -= run % WORDS_PER_LINE;
     }
     if (run >= RUN_WORDS_MIN) {
       out.push(`    ${run} times 0x${formatUuid(first)};`);
-      bitsSet += first === 0n ? 0 : run * 64;
+      bitsSet += run * onesOf(first);
       i += run;
       continue;
     }
