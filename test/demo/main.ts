@@ -40,7 +40,9 @@ async function demo(options: DemoOptions): Promise<number> {
   const report = new Report(options.json);
   for (const [signal, code] of INTERRUPTIONS) {
     process.on(signal, () => {
-      report.interrupt(`demo: interrupted by ${signal} in step=${report.step.replaceAll(" ", "-")}: cleaning up`);
+      report.interrupt(
+        `demo: interrupted by ${signal} in step=${report.currentStep.replaceAll(" ", "-")}: cleaning up`,
+      );
       void endAll(code);
     });
   }
@@ -48,22 +50,23 @@ async function demo(options: DemoOptions): Promise<number> {
   let lab: Lab | undefined;
   let scenario: Scenario | undefined;
   try {
-    lab = await report.run("lab", "two nodes and a client, as namespaces of this machine", makeLab);
+    lab = await report.step("lab", "two nodes and a client, as namespaces of this machine", makeLab);
     scenario = new Scenario(lab, report, options, paceOf(options));
     await scenario.prepare();
     await scenario.service();
     const runs = await powerLosses(scenario, report, options.runs);
-    await scenario.endPrograms();
+    await scenario.conclude();
     if (options.keep) keep(lab, report);
     else {
       const made = lab;
-      await report.run("clean up", "take the nodes away", () => made.down());
+      await report.step("clean up", "take the nodes away", () => made.down());
     }
     report.table(runs);
     report.last(`demo: ok ${figures(summary(runs))}`);
     return 0;
   } catch (error) {
-    const [step, reason] = error instanceof StepError ? [error.step, error.message] : [report.step, String(error)];
+    const [step, reason] =
+      error instanceof StepError ? [error.step, error.message] : [report.currentStep, String(error)];
     if (lab !== undefined) await afterFailure(lab, scenario, report, options.keep);
     report.last(`demo: failed step=${step.replaceAll(" ", "-")} reason=${oneLine(reason)}`);
     return 1;

@@ -41,7 +41,7 @@ export class Report {
   }
 
   /** The step that runs now, for an interruption to name. */
-  get step(): string {
+  get currentStep(): string {
     return this.#current?.name ?? "end";
   }
 
@@ -85,7 +85,7 @@ export class Report {
    * beside its value) is added to the line.
    * @throws StepError with the step's name, whatever `work` throws
    */
-  async run<T>(name: string, text: string, work: () => Promise<T>, detail?: (value: T) => string): Promise<T> {
+  async step<T>(name: string, text: string, work: () => Promise<T>, detail?: (value: T) => string): Promise<T> {
     const startedMs = performance.now();
     this.#current = { name, text, startedMs };
     this.#event("step", { step: name, state: "started", text });

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import type { Lab } from "../lab/lab.ts";
 import type { LabNode } from "../lab/node.ts";
-import { delay, waitFor } from "../lab/process.ts";
+import { delay, run, waitFor } from "../lab/process.ts";
 import { Client } from "./client.ts";
 import { monotonicMs } from "./clock.ts";
 import { Hacluster } from "./hacluster.ts";
@@ -49,19 +49,19 @@ export class Scenario {
 
   /** From bare disks to a filesystem with the page on it, both disks UpToDate. */
   async prepare(): Promise<void> {
-    const { run, heading } = bound(this.#report);
+    const { step, heading } = bound(this.#report);
     heading("Two machines with an empty /dev/sda6 each, and the user's configuration files");
     const timing = this.#options.classic ? "the user's files, byte for byte" : "the user's files with short times";
-    await run("configure", `both: write /etc/ha.d, /etc/drbd.d (${timing}), Apache's site`, () =>
+    await step("configure", `both: write /etc/ha.d, /etc/drbd.d (${timing}), Apache's site`, () =>
       Promise.all(this.#nodes.map((node) => configure(node, this.#options.classic))),
     );
     heading("The replicated disk");
-    await run("create-md", "both: hacluster blockrep create-md r0", () =>
+    await step("create-md", "both: hacluster blockrep create-md r0", () =>
       Promise.all([this.#one.createMetadata(), this.#two.createMetadata()]),
     );
-    await run("up", "both: hacluster blockrep up r0", () => Promise.all([this.#one.up(), this.#two.up()]));
-    await run("first sync", "nodo1: hacluster blockrep primary --force r0; wait-sync r0", () => this.#firstSync());
-    await run("mkfs", `nodo1: mkfs.ext4 ${DEVICE}; put the page on it; secondary r0`, async () => {
+    await step("up", "both: hacluster blockrep up r0", () => Promise.all([this.#one.up(), this.#two.up()]));
+    await step("first sync", "nodo1: hacluster blockrep primary --force r0; wait-sync r0", () => this.#firstSync());
+    await step("mkfs", `nodo1: mkfs.ext4 ${DEVICE}; put the page on it; secondary r0`, async () => {
       const script = [
         `mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0 ${DEVICE}`,
         `mount ${DEVICE} ${MOUNT_POINT}`,
@@ -97,12 +97,12 @@ export class Scenario {
 
   /** Start the cluster on both nodes; the client sees the page and the writer works. */
   async service(): Promise<void> {
-    const { run, heading } = bound(this.#report);
+    const { step, heading } = bound(this.#report);
     heading(`The service: address ${SERVICE_ADDRESS}, disk, filesystem and Apache, home on nodo1`);
     const startMs = monotonicMs();
     this.#client = new Client(this.#lab.client, SERVICE_ADDRESS, this.#page());
-    await run("start", "both: hacluster start", () => Promise.all([this.#one.start(), this.#two.start()]));
-    await run(
+    await step("start", "both: hacluster start", () => Promise.all([this.#one.start(), this.#two.start()]));
+    await step(
       "page",
       `client: GET http://${SERVICE_ADDRESS}/`,
       async () => {
@@ -111,9 +111,16 @@ export class Scenario {
       },
       () => "200, the page, from nodo1",
     );
-    await run("writer", "nodo1: the writer appends records, fsync after each", () =>
+    await this.#showStatus(this.#one);
+    await step("writer", "nodo1: the writer appends records, fsync after each", () =>
       this.#writer.start(this.#one.node),
     );
+  }
+
+  /** What an administrator would see now. */
+  async #showStatus(on: Hacluster): Promise<void> {
+    this.#report.note(`${on.node.name}# hacluster status`);
+    for (const line of (await on.statusText()).split("\n")) this.#report.note(`  ${line}`);
   }
 
   get #watch(): Client {
@@ -123,12 +130,12 @@ export class Scenario {
 
   /** One power loss of nodo1, the takeover, the return and the failback. */
   async powerLoss(): Promise<RunFigures> {
-    const { run, heading } = bound(this.#report);
+    const { step, heading } = bound(this.#report);
     const [least, most] = RANDOM_WORK_MS;
     const workMs = this.#options.runs > 1 ? Math.round(least + Math.random() * (most - least)) : WORK_MS;
     heading("Power loss of nodo1");
     const before = this.#writer.acknowledged;
-    await run(
+    await step(
       "work",
       `nodo1: the writer works for ${(workMs / 1000).toFixed(1)} s, both disks UpToDate`,
       async () => {
@@ -141,10 +148,10 @@ export class Scenario {
     );
 
     const killMs = monotonicMs();
-    await run("power loss", "nodo1: cables dead, every process SIGKILLed", () => this.#one.node.kill());
+    await step("power loss", "nodo1: cables dead, every process SIGKILLed", () => this.#one.node.kill());
     const deadMs = monotonicMs();
     await this.#writer.ended(5_000);
-    const failoverMs = await run(
+    const failoverMs = await step(
       "takeover",
       "nodo2 takes over",
       async () => {
@@ -154,14 +161,15 @@ export class Scenario {
       },
       (ms) => `the same page again, from nodo2, ${ms} ms after the power loss`,
     );
+    await this.#showStatus(this.#two);
     const lost = await this.#checkRecords(this.#two.node);
-    await run("writer", "nodo2: the writer goes on", async () => {
+    await step("writer", "nodo2: the writer goes on", async () => {
       await this.#writer.start(this.#two.node);
       await delay(WORK_MS);
     });
     const { failbackMs, resyncBytes } = await this.#return();
     const lostAtHome = await this.#checkRecords(this.#one.node);
-    await run("writer", "nodo1: the writer goes on", () => this.#writer.start(this.#one.node));
+    await step("writer", "nodo1: the writer goes on", () => this.#writer.start(this.#one.node));
     if (this.#watch.wrongAnswers > 0) {
       throw new Error(`the client got ${this.#watch.wrongAnswers} answers with wrong content`);
     }
@@ -171,12 +179,12 @@ export class Scenario {
 
   /** nodo1 gets power again, copies what changed, and the group goes home. */
   async #return(): Promise<Pick<RunFigures, "failbackMs" | "resyncBytes">> {
-    const { run, heading } = bound(this.#report);
+    const { step, heading } = bound(this.#report);
     heading("nodo1 returns");
     const onMs = monotonicMs();
-    await run("power on", "nodo1: power on", () => this.#one.node.start());
-    await run("return", "nodo1: hacluster start", () => this.#one.start());
-    const resyncBytes = await run(
+    await step("power on", "nodo1: power on", () => this.#one.node.start());
+    await step("return", "nodo1: hacluster start", () => this.#one.start());
+    const resyncBytes = await step(
       "resync",
       "nodo1: resync of what changed",
       async () => {
@@ -190,7 +198,7 @@ export class Scenario {
       },
       (bytes) => `${mebibytes(bytes)} MiB of ${mebibytes(DISK_BYTES)} MiB`,
     );
-    const failbackMs = await run(
+    const failbackMs = await step(
       "failback",
       "the service goes home",
       async () => {
@@ -201,11 +209,12 @@ export class Scenario {
       (ms) => `from nodo1 again, the client's longest gap was ${ms} ms`,
     );
     await this.#writer.ended(5_000);
+    await this.#showStatus(this.#one);
     return { failbackMs, resyncBytes };
   }
 
   async #checkRecords(node: LabNode): Promise<number> {
-    const verdict = await this.#report.run(
+    const verdict = await this.#report.step(
       "records",
       `${node.name}: look for every acknowledged record`,
       async () => await this.#writer.check(node),
@@ -219,10 +228,37 @@ export class Scenario {
     return verdict.lost;
   }
 
-  /** End the programs of the demo itself; the cluster goes on. */
-  async endPrograms(): Promise<void> {
+  /** The writer and the client end, the cluster goes on; at rest, both disks hold the same bytes. */
+  async conclude(): Promise<void> {
+    const { step, heading } = bound(this.#report);
+    heading("The end");
     await this.#writer.stop();
     await this.#client?.stop();
+    await step(
+      "compare",
+      "both: compare the replicated disks",
+      () => this.#compareDisks(),
+      (bytes) => `${mebibytes(bytes)} MiB, identical`,
+    );
+  }
+
+  async #compareDisks(): Promise<number> {
+    const size = Number(await this.#one.node.must(["blockdev", "--getsize64", DEVICE]));
+    const images = this.#nodes.map((node) => String(node.diskImage));
+    let difference = "";
+    // After a flush both images hold everything; but the filesystem is mounted, and its journal may just be writing.
+    const same = await waitFor(
+      async () => {
+        await this.#one.node.must(["sync", "--file-system", MOUNT_POINT]);
+        const result = await run(["cmp", "--bytes", String(size), ...images]);
+        difference = `${result.stdout}${result.stderr}`.trim();
+        return result.code === 0;
+      },
+      10_000,
+      500,
+    );
+    if (!same) throw new Error(`the disks differ: ${difference}`);
+    return size;
   }
 
   /** What both nodes say of themselves, for the report of a failure. */
@@ -236,8 +272,8 @@ export class Scenario {
   }
 }
 
-function bound(report: Report): Pick<Report, "run" | "heading"> {
-  return { run: report.run.bind(report), heading: report.heading.bind(report) };
+function bound(report: Report): Pick<Report, "step" | "heading"> {
+  return { step: report.step.bind(report), heading: report.heading.bind(report) };
 }
 
 function mebibytes(bytes: number): string {
