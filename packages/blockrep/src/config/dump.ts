@@ -37,8 +37,24 @@ export function dumpDrbdConf(config: DrbdConfig, options: DumpOptions): string {
     out.line(0, "}");
     out.line(0, "");
   }
-  for (const resource of config.resources) dumpResource(out, resource, options, file);
+  for (const resource of config.resources)
+    dumpResource(out, withoutForeignAfter(resource, config, options), options, file);
   return out.text;
+}
+
+/** `resync-after` means nothing where the other resource does not run. */
+export function withoutForeignAfter(
+  resource: ResourceConfig,
+  config: DrbdConfig,
+  machine: { readonly hostName: string; readonly localAddresses?: readonly string[] },
+): ResourceConfig {
+  const foreign = (setting: OptionSetting): boolean => {
+    if (setting.name !== "resync-after") return false;
+    const name = (setting.value ?? "").replace(/\/[0-9]+$/, "");
+    return !config.resources.some((r) => r.name === name && r.hosts.some((host) => isLocal(host, machine)));
+  };
+  const disk = resource.sections.disk.filter((setting) => !foreign(setting));
+  return { ...resource, sections: { ...resource.sections, disk } };
 }
 
 class Printer {
@@ -55,6 +71,13 @@ class Printer {
 }
 
 function dumpGlobal(out: Printer, global: GlobalConfig): void {
+  // the timeouts alone do not make drbdadm print the section
+  const shown =
+    global.disableIpVerification ||
+    global.minorCount !== undefined ||
+    (global.dialogRefresh ?? 1) !== 1 ||
+    (global.usageCount ?? "ask") !== "ask";
+  if (!shown) return;
   out.line(0, "global {");
   const number = (name: string, value: number | undefined): void => {
     if (value !== undefined) out.line(4, `${name} ${value};`);
@@ -163,7 +186,9 @@ function dumpOptions(
   if (options.length === 0 && plugins.length === 0) return;
   out.line(indent, `${section} {`);
   const inner = indent + 4;
-  for (const { name, value } of options) {
+  // drbdadm keeps the hosts to promote apart and prints them last
+  const isLast = (setting: OptionSetting): boolean => setting.name === "become-primary-on";
+  for (const { name, value } of [...options.filter((o) => !isLast(o)), ...options.filter(isLast)]) {
     if (value === undefined) out.line(inner, `${name};`);
     else out.statement(inner, name, (name === "become-primary-on" ? value : quote(value)).padStart(3));
   }

@@ -1,7 +1,7 @@
-import { nearestWord, type SourcePosition } from "../base/index.ts";
+import type { SourcePosition } from "../base/index.ts";
 import type { GlobalConfig } from "./model.ts";
 import { parseBlock } from "./option-parser.ts";
-import { describe, type TokenStream } from "./token-stream.ts";
+import { describe, likelyWord, listWords, type TokenStream } from "./token-stream.ts";
 import { parseNumber } from "./values.ts";
 
 type GlobalNumber = "minorCount" | "dialogRefresh" | "cmdTimeoutShort" | "cmdTimeoutMedium" | "cmdTimeoutLong";
@@ -73,8 +73,8 @@ export function parseGlobal(stream: TokenStream, at: SourcePosition): GlobalConf
       global = { ...global, udevAlwaysUseVnr: true };
       return;
     }
-    const near = nearestWord(name.text, WORDS);
-    const hint = near === undefined ? `section global knows ${WORDS.join(", ")}` : `did you mean ${near}?`;
+    const near = likelyWord(name.text, WORDS);
+    const hint = near === undefined ? listWords("section global", WORDS) : `did you mean ${near}?`;
     stream.fail(name.at, `unknown option ${describe(name)} in section global`, hint);
   });
   return global;

@@ -22,7 +22,16 @@ const META_INDEX_MAX = 65535;
 export type VolumeDraft = { -readonly [K in keyof VolumeConfig]: VolumeConfig[K] };
 
 export function newVolume(vnr: number, implicit: boolean, at: SourcePosition): VolumeDraft {
-  return { vnr, implicit, at, device: undefined, disk: undefined, metaDisk: undefined, diskOptions: [] };
+  return {
+    vnr,
+    implicit,
+    at,
+    device: undefined,
+    disk: undefined,
+    metaDisk: undefined,
+    diskOptions: [],
+    inheritedDiskOptions: [],
+  };
 }
 
 /** Reports a statement that stands twice in its section; true when it does. */
@@ -215,6 +224,11 @@ export function parseHostBody(
       const sections = emptySections();
       parseOptions(stream, "options", sections);
       options = sections.options;
+      stream.diagnostics.warning(
+        token.at,
+        "options of a host have no effect in DRBD 8.4",
+        "write them into the resource",
+      );
       return;
     }
     if (stream.accept("proxy")) {

@@ -65,7 +65,11 @@ export function tokenize(source: SourceFile, diagnostics: Diagnostics): Token[] 
       const { value, length, closed } = quoted(text, offset);
       offset += length;
       if (!closed) {
-        diagnostics.error(at, "this string has no closing quote", 'write the second " on the same line');
+        diagnostics.error(
+          at,
+          "this string has no closing quote",
+          'write the second " in front of the semicolon, on the same line',
+        );
       } else if (new TextEncoder().encode(value).length > STRING_MAX) {
         diagnostics.error(at, `this string is longer than ${STRING_MAX} bytes`, "shorten it; call a script instead");
       }
@@ -108,5 +112,8 @@ function quoted(text: string, start: number): { value: string; length: number; c
     value += text[i];
     i++;
   }
-  return { value, length: i - start, closed: false };
+  // most likely the quote is missing in front of the semicolon: reading on there avoids further findings
+  const semicolon = text.indexOf(";", start);
+  if (semicolon === -1 || semicolon >= i) return { value, length: i - start, closed: false };
+  return { value: text.slice(start + 1, semicolon), length: semicolon - start, closed: false };
 }

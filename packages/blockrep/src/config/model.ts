@@ -58,6 +58,8 @@ export interface VolumeConfig {
   readonly disk: { readonly path: string; readonly at: SourcePosition } | undefined;
   readonly metaDisk: MetaDisk | undefined;
   readonly diskOptions: readonly OptionSetting[];
+  /** Options of the same volume at the resource level; `dump` does not repeat them in the host. */
+  readonly inheritedDiskOptions: readonly OptionSetting[];
 }
 
 /** `proxy on HOST { inside ...; outside ...; }` */

@@ -1,14 +1,15 @@
-import { nearestWord } from "../base/index.ts";
 import type { OptionSection, OptionSections, OptionSetting, ProxyPlugin } from "./model.ts";
 import { FORGOTTEN, findOption, type OptionWord, sectionWords } from "./options.ts";
-import { describe, StatementBroken, type TokenStream } from "./token-stream.ts";
+import { describe, likelyWord, listWords, StatementBroken, type TokenStream } from "./token-stream.ts";
 import { parseValue } from "./values.ts";
 
 /** Read statements up to the closing brace, going on behind each broken one. The opening brace is already taken. */
 export function parseBlock(stream: TokenStream, what: string, statement: () => void): void {
+  const opened = stream.behind.line;
   while (!stream.is("}")) {
     if (stream.atEnd) {
-      stream.diagnostics.error(stream.current.at, `${what} is not closed at the end of the file`, 'write "}"');
+      const message = `${what}, opened in line ${opened}, is not closed at the end of the file`;
+      stream.diagnostics.error(stream.current.at, message, 'write "}" where it ends');
       return;
     }
     const before = stream.current;
@@ -46,12 +47,12 @@ function parseOption(stream: TokenStream, section: OptionSection | "syncer", int
     }
     if (name.text === ";") stream.fail(name.at, 'unexpected ";"', "remove it: nothing stands before it");
     const elsewhere = name.kind === "word" ? otherSection(section, name.text) : undefined;
-    const near = nearestWord(name.text, words.keys());
+    const near = likelyWord(name.text, words.keys());
     const hint =
       elsewhere !== undefined
         ? `it belongs into section ${elsewhere}`
         : near === undefined
-          ? `section ${section} knows ${[...words.keys()].join(", ")}`
+          ? listWords(`section ${section}`, words.keys())
           : `did you mean ${near}?`;
     stream.fail(name.at, `unknown option ${describe(name)} in section ${section}`, hint);
   }
@@ -86,7 +87,10 @@ function parseOption(stream: TokenStream, section: OptionSection | "syncer", int
     }
     default: {
       const token = stream.string(`the value of ${name.text}`, true);
-      stream.semicolon(`${name.text} ${token.text}`);
+      // a quoted value may be long, and a secret does not belong into a message
+      stream.semicolon(
+        token.kind === "string" || option.name === "shared-secret" ? name.text : `${name.text} ${token.text}`,
+      );
       const result = parseValue(option, token.text);
       if ("fault" in result) {
         stream.diagnostics.error(token.at, result.fault.message, result.fault.hint);

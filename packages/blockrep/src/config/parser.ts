@@ -1,4 +1,4 @@
-import { Diagnostics, nearestWord, type SourcePosition } from "../base/index.ts";
+import { Diagnostics, type SourcePosition } from "../base/index.ts";
 import { reportEffects } from "./effects.ts";
 import { parseGlobal } from "./global-parser.ts";
 import { duplicateReporter } from "./host-parser.ts";
@@ -6,7 +6,7 @@ import { withTemplates } from "./inheritance.ts";
 import { type SourceFile, tokenize } from "./lexer.ts";
 import type { CommonConfig, DrbdConfig, GlobalConfig, ResourceConfig } from "./model.ts";
 import { parseResourceBody } from "./resource-parser.ts";
-import { describe, StatementBroken, TokenStream } from "./token-stream.ts";
+import { describe, likelyWord, StatementBroken, TokenStream } from "./token-stream.ts";
 import { validate } from "./validate.ts";
 
 /** Files of an `include`, or why there are none. The reader resolves globs, relative to the including file. */
@@ -107,7 +107,7 @@ class Parser {
     } else if (stream.accept("include")) {
       this.#includeFiles(stream, token.at, depth);
     } else {
-      const near = token.kind === "word" ? nearestWord(token.text, TOP_WORDS) : undefined;
+      const near = token.kind === "word" ? likelyWord(token.text, TOP_WORDS) : undefined;
       const hint = near !== undefined ? `did you mean ${near}?` : `here stand ${TOP_WORDS.join(", ")}`;
       stream.take();
       stream.fail(at, `unexpected ${describe(token)} outside of any section`, hint);

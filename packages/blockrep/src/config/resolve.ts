@@ -1,6 +1,6 @@
 import { assert, ErrorCode, HaError, nearestWord } from "../base/index.ts";
 import { formatAddress } from "./address.ts";
-import { isLocal } from "./dump.ts";
+import { isLocal, withoutForeignAfter } from "./dump.ts";
 import type { ConfigAddress, DrbdConfig, HostConfig, OptionSection, OptionSetting, ResourceConfig } from "./model.ts";
 import { findOption, type OptionUnit } from "./options.ts";
 import {
@@ -35,14 +35,16 @@ export function resolveResource(
   hostName: string,
   options: ResolveOptions = {},
 ): ResolvedResource {
-  const resource = config.resources.find((r) => r.name === resourceName);
-  if (resource === undefined) {
+  const found = config.resources.find((r) => r.name === resourceName);
+  if (found === undefined) {
     const names = config.resources.map((r) => r.name);
     const near = nearestWord(resourceName, names);
     const known = names.length === 0 ? "it has none" : `it has ${names.join(", ")}`;
     const hint = near === undefined ? known : `did you mean ${near}?`;
     throw invalid(`resource ${resourceName} is not in ${config.file}; ${hint}`, { resource: resourceName });
   }
+  const machine = { hostName, localAddresses: options.localAddresses ?? [] };
+  const resource = withoutForeignAfter(found, config, machine);
   const { host, peer } = findHosts(resource, hostName, options);
   const local = node(host, hostName);
   const remote = node(peer, undefined);
@@ -68,11 +70,11 @@ export function resolveResource(
         peerMinor: twin.device.minor,
         disk: disk.path === "none" ? undefined : disk.path,
         metaDisk: plainMetaDisk(metaDisk),
-        diskOptions: diskOptions([...settings("disk"), ...volume.diskOptions]),
+        diskOptions: diskOptions([...settings("disk"), ...volume.inheritedDiskOptions, ...volume.diskOptions]),
       };
     }),
     net: netOptions(settings("net"), host, peer),
-    options: resourceOptions([...settings("options"), ...host.options]),
+    options: resourceOptions(settings("options")),
     startup: startupOptions(settings("startup")),
     handlers: handlersOf(settings("handlers")),
   };
@@ -88,11 +90,7 @@ function findHosts(
   options: ResolveOptions,
 ): { host: HostConfig; peer: HostConfig } {
   const where = `${resource.at.file}:${resource.at.line}: resource ${resource.name}`;
-  const machine = {
-    hostName,
-    ...(options.localAddresses === undefined ? {} : { localAddresses: options.localAddresses }),
-  };
-  const host = resource.hosts.find((h) => isLocal(h, machine));
+  const host = resource.hosts.find((h) => isLocal(h, { hostName, localAddresses: options.localAddresses ?? [] }));
   const titles = (hosts: readonly HostConfig[]): string => hosts.map((h) => nameOf(h)).join(", ");
   if (host === undefined) {
     const known = resource.hosts.length === 0 ? "it has no host" : `its hosts are ${titles(resource.hosts)}`;

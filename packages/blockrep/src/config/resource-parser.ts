@@ -1,4 +1,4 @@
-import { nearestWord, type SourcePosition } from "../base/index.ts";
+import type { SourcePosition } from "../base/index.ts";
 import {
   duplicateReporter,
   newVolume,
@@ -12,7 +12,7 @@ import {
 import { emptySections, type HostConfig, type OptionSection, type OptionSections, type ProxyPlugin } from "./model.ts";
 import { parseBlock, parseOptions, parseProxySection } from "./option-parser.ts";
 import { findOption, sectionWords } from "./options.ts";
-import { describe, type TokenStream } from "./token-stream.ts";
+import { describe, likelyWord, type TokenStream } from "./token-stream.ts";
 import { parseValue } from "./values.ts";
 
 const SECTION_NAMES: readonly (OptionSection | "syncer")[] = [
@@ -113,7 +113,7 @@ function parseStatement(stream: TokenStream, body: ResourceBody, title: string):
     stream.fail(at, "an address belongs to a host", 'write it into "on HOST { }"');
   }
   stream.take();
-  const near = token.kind === "word" ? nearestWord(token.text, RESOURCE_WORDS) : undefined;
+  const near = token.kind === "word" ? likelyWord(token.text, RESOURCE_WORDS) : undefined;
   const home = token.kind === "word" ? homeOf(token.text) : undefined;
   const hint =
     home !== undefined

@@ -1,4 +1,4 @@
-import type { Diagnostics, SourcePosition } from "../base/index.ts";
+import { type Diagnostics, nearestWord, type SourcePosition } from "../base/index.ts";
 import type { Token } from "./lexer.ts";
 import { KEYWORDS } from "./options.ts";
 
@@ -64,7 +64,7 @@ export class TokenStream {
       this.atEnd ||
       current.at.line > this.behind.line ||
       this.is("}") ||
-      (current.kind === "word" && KEYWORDS.has(current.text));
+      (current.kind === "word" && KEYWORDS.has(current.text) && !this.is("yes") && !this.is("no"));
     if (forgotten) {
       this.diagnostics.error(this.behind, `${what} has no ";" at its end`, 'write ";" here');
       return;
@@ -137,6 +137,19 @@ export class TokenStream {
     this.fail(token.at, `unexpected ${describe(token)} where ${what} belongs`, "put it in quotes if it is part of it");
   }
 }
+
+/** The known word that a misspelt one most likely means; words of a few letters are near to too many. */
+export function likelyWord(word: string, known: Iterable<string>): string | undefined {
+  return word.length < 4 ? undefined : nearestWord(word, known);
+}
+
+/** `a, b, c` for a hint, or where to read on when there are too many. */
+export function listWords(what: string, words: Iterable<string>): string {
+  const list = [...words];
+  return list.length > WORDS_SHOWN ? `drbd.conf(5) lists the options of ${what}` : `${what} knows ${list.join(", ")}`;
+}
+
+const WORDS_SHOWN = 14; // more do not help in an error line
 
 /** What DRBD's scanner takes for a number: digits with at most one suffix. */
 export function isInteger(text: string): boolean {

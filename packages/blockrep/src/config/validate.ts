@@ -7,14 +7,16 @@ import type { DrbdConfig, HostConfig, OptionSetting, ResourceConfig } from "./mo
  * Returns the configuration with the names of stacked hosts filled in and dangling `resync-after` removed.
  */
 export function validate(config: DrbdConfig, diagnostics: Diagnostics): DrbdConfig {
+  // after a broken statement what is missing is most likely what was broken: one finding is enough
+  const whole = !diagnostics.hasErrors;
   const resources = config.resources.map((resource) => {
     const hosts = resource.hosts.map((host) => withLowerNames(config, resource, host, diagnostics));
     return withoutDangling({ ...resource, hosts }, config, diagnostics);
   });
   const checked = { ...config, resources };
   for (const resource of resources) {
-    checkHosts(resource, diagnostics);
-    checkVolumes(resource, diagnostics);
+    checkHosts(resource, whole, diagnostics);
+    if (whole) checkVolumes(resource, diagnostics);
     checkPolicies(checked, resource, diagnostics);
   }
   checkUnique(resources, diagnostics);
@@ -60,10 +62,10 @@ function title(host: HostConfig): string {
   return host.lower === undefined ? `on ${host.names.join(" ")}` : `stacked-on-top-of ${host.lower}`;
 }
 
-function checkHosts(resource: ResourceConfig, diagnostics: Diagnostics): void {
+function checkHosts(resource: ResourceConfig, whole: boolean, diagnostics: Diagnostics): void {
   const seen = new Map<string, SourcePosition>();
   for (const host of resource.hosts) {
-    if (host.address === undefined) {
+    if (whole && host.address === undefined) {
       const hint = 'write "address ADDRESS:PORT;" into it';
       diagnostics.error(host.at, `resource ${resource.name}, ${title(host)}: the address is missing`, hint);
     }
@@ -84,6 +86,7 @@ function checkHosts(resource: ResourceConfig, diagnostics: Diagnostics): void {
       seen.set(name, host.at);
     }
   }
+  if (!whole) return;
   if (resource.hosts.length === 1) {
     const hint = 'add "on PEER { }"; without it there is nobody to replicate to';
     diagnostics.warning(resource.at, `resource ${resource.name} has one host only`, hint);
@@ -103,6 +106,11 @@ function checkVolumes(resource: ResourceConfig, diagnostics: Diagnostics): void 
         `${where(host)}: there is no volume`,
         'write "device", "disk" and "meta-disk" into it',
       );
+    }
+    const unnumbered = host.volumes.find((v) => v.implicit);
+    if (unnumbered !== undefined && host.volumes.length > 1) {
+      const hint = 'put "device", "disk" and "meta-disk" of every volume into a "volume N { }"';
+      diagnostics.error(unnumbered.at, `${where(host)}: statements without a volume beside numbered volumes`, hint);
     }
     let previous = -1;
     for (const volume of host.volumes) {
@@ -161,6 +169,17 @@ export function effective(
 function checkPolicies(config: DrbdConfig, resource: ResourceConfig, diagnostics: Diagnostics): void {
   const value = (section: "net" | "disk" | "startup", name: string): string | undefined =>
     effective(config, resource, section, name)?.value;
+  const discard = effective(config, resource, "net", "after-sb-0pri");
+  const victim = /^discard-node-(.+)$/.exec(discard?.value ?? "")?.[1];
+  if (discard !== undefined && victim !== undefined) {
+    const hosts = resource.hosts.flatMap((host) => host.names);
+    if (!hosts.includes(victim)) {
+      // drbdadm would discard the peer's data on both nodes
+      const near = nearestWord(victim, hosts);
+      const hint = near === undefined ? `its hosts are ${hosts.join(", ")}` : `did you mean discard-node-${near}?`;
+      diagnostics.error(discard.valueAt, `resource ${resource.name}: ${discard.value} names an unknown host`, hint);
+    }
+  }
   const become = effective(config, resource, "startup", "become-primary-on");
   if (become?.value !== undefined) {
     if (become.value === "both" && value("net", "allow-two-primaries") !== "yes") {
@@ -191,12 +210,19 @@ function place(at: SourcePosition): string {
 
 function checkUnique(resources: readonly ResourceConfig[], diagnostics: Diagnostics): void {
   const seen = new Map<string, SourcePosition>();
+  const reported = new Set<SourcePosition>();
   const claim = (key: string, what: string, at: SourcePosition, hint: string): void => {
     const first = seen.get(key);
     if (first === undefined) seen.set(key, at);
-    else diagnostics.error(at, `${what} is used twice, first in ${place(first)}`, hint);
+    // the same statement again: it is inherited by several hosts, and was reported for the first
+    else if (first !== at && !reported.has(at)) {
+      reported.add(at);
+      diagnostics.error(at, `${what} is used twice, first in ${place(first)}`, hint);
+    }
   };
-  for (const resource of resources) {
+  for (const [index, resource] of resources.entries()) {
+    // a second resource of a name is reported as such
+    if (resources.findIndex((r) => r.name === resource.name) !== index) continue;
     for (const host of resource.hosts) {
       if (host.address !== undefined) {
         const shown = formatAddress(host.address);

@@ -63,9 +63,9 @@ export function parseValue(option: OptionSpec, text: string): { value: OptionVal
     }
     case "string": {
       const length = new TextEncoder().encode(text).length;
-      if (type.maxLength !== undefined && length >= type.maxLength) {
+      if (type.maxLength !== undefined && length > type.maxLength) {
         const message = `${name} has ${length} bytes`;
-        return { fault: { message, hint: `write at most ${type.maxLength - 1}` } };
+        return { fault: { message, hint: `write at most ${type.maxLength}` } };
       }
       return { value: text };
     }
