@@ -38,6 +38,20 @@ export {
 } from "./drivers/config-files.ts";
 export { FileStore, type FileStoreOptions } from "./drivers/file-store.ts";
 export { MemoryStore } from "./drivers/memory-store.ts";
+export { recoverAl } from "./meta/apply-al.ts";
+export { createMd, type MetaRegion } from "./meta/create.ts";
+export { type DumpHeader, dumpMd } from "./meta/dump.ts";
+export { formatGi, formatShowGi } from "./meta/gi.ts";
+export { type AlGeometry, layoutFor, type MetaLayout, type MetaPlacement } from "./meta/layout.ts";
+export {
+  checkPlacement,
+  decodeSuperblock,
+  encodeSuperblock,
+  MdFlag,
+  requireClean,
+  type Superblock,
+} from "./meta/superblock.ts";
+export { formatUuids, type UuidSet } from "./meta/uuid-set.ts";
 export { type BlockBackend, type Done, ZERO_FAST, ZERO_FUA, ZERO_NO_HOLE } from "./nbd/backend.ts";
 export { NbdErrno } from "./nbd/constants.ts";
 export { type NbdExport, NbdServer, type NbdServerOptions } from "./nbd/server.ts";

@@ -58,8 +58,8 @@ const same = (a: bigint, b: bigint): boolean => ((a ^ b) & WITHOUT_BIT0) === 0n;
 
 /**
  * Which of two replicas has the newer data. Each node calls this with the sets swapped and nothing on the wire
- * confirms that they agree, so the order of the rules is the protocol; a node that is both "just created" and has a
- * zero UUID on the other side is the only input without a mirrored result, and no metadata tool writes it.
+ * confirms that they agree, so the order of the rules is the protocol. Results are mirrored except for sets that no
+ * metadata tool or node writes: two zero current UUIDs, and two sets that each name the other as its past.
  *
  * @see DRBD 8.4 drbd_receiver.c drbd_uuid_compare; the rule numbers are those of its log
  */
