@@ -21,6 +21,27 @@ export {
   type VolumeSnapshot,
 } from "./core/ports.ts";
 export { ResourceEngine } from "./core/resource.ts";
+export { EngineBackend } from "./daemon/engine-backend.ts";
+export {
+  type ApplyResult,
+  applyActivityLog,
+  type CreateResult,
+  createMetadata,
+  dumpMetadata,
+  generationIdentifiers,
+  type MetadataTarget,
+  wipeMetadata,
+} from "./daemon/metadata-tools.ts";
+export { type OpenDeviceOptions, openDevice, type ReplicatedDevice } from "./daemon/open-device.ts";
+export {
+  Resource,
+  type ResourceEvents,
+  type ResourceSettings,
+  type ResourceStatus,
+  type VolumeSettings,
+  type VolumeStatus,
+} from "./daemon/resource.ts";
+export { metadataTargets, settingsOf } from "./daemon/settings.ts";
 export {
   type AttachOptions,
   attachDevice,
@@ -56,4 +77,13 @@ export { type BlockBackend, type Done, ZERO_FAST, ZERO_FUA, ZERO_NO_HOLE } from 
 export { NbdErrno } from "./nbd/constants.ts";
 export { type NbdExport, NbdServer, type NbdServerOptions } from "./nbd/server.ts";
 export { StoreBackend } from "./nbd/store-backend.ts";
-export { ConnState, DiskState, Role } from "./wire/state-word.ts";
+export {
+  ConnState,
+  connName,
+  DiskState,
+  diskName,
+  Role,
+  roleName,
+  type StateFields,
+  unpackState,
+} from "./wire/state-word.ts";

@@ -27,7 +27,15 @@ export type {
   ClusterStatus,
   DrbdFacts,
   GroupSet,
+  GroupView,
+  NodeView,
   ScriptJob,
   ScriptResult,
 } from "./core/ports.ts";
+export { ClusterNode, type ClusterNodeOptions } from "./daemon/cluster-node.ts";
 export { type LoadedConfig, type LoadOptions, loadHeartbeatConfig } from "./drivers/config-files.ts";
+export { type Generation, loadUuid, nextGeneration, readNodeName } from "./drivers/identity.ts";
+export type { MediaReport } from "./drivers/media.ts";
+export { ResourceRunner, type RunnerOptions } from "./drivers/resource-runner.ts";
+export type { StorageControl } from "./drivers/resources/drbddisk.ts";
+export type { ActionResult } from "./drivers/resources/resource.ts";

@@ -60,7 +60,9 @@ export class ResourceRunner {
     ]);
   }
 
-  resolve(script: string): ResolvedScript {
+  /** Finds the script of a word; `args` tell which agent `OCF::AGENT::…` means. */
+  resolve(script: string, args: readonly string[] = []): ResolvedScript {
+    if (script === "OCF") return this.#ocfAgent(args[0] ?? "") ?? { kind: "missing" };
     const inResourceD = this.#path("/etc/ha.d/resource.d", script);
     if (this.#builtins.has(script)) {
       if (!isExecutable(inResourceD)) return { kind: "builtin", name: script };
@@ -85,24 +87,29 @@ export class ResourceRunner {
       const path = this.#path(folder, script);
       if (isExecutable(path)) return { kind: "script", path };
     }
+    return this.#ocfAgent(script) ?? { kind: "missing" };
+  }
+
+  #ocfAgent(agent: string): ResolvedScript | undefined {
     for (const folder of OCF_FOLDERS) {
-      const path = this.#path(folder, script);
-      if (isExecutable(path)) return { kind: "ocf", path, agent: script };
+      const path = this.#path(folder, agent);
+      if (isExecutable(path)) return { kind: "ocf", path, agent };
     }
-    return { kind: "missing" };
+    return undefined;
   }
 
   /** Run one action; failures are results, never exceptions. */
   async run(spec: ResourceSpec, action: ResourceAction): Promise<ActionResult> {
-    const resolved = this.resolve(spec.script);
+    const resolved = this.resolve(spec.script, spec.args);
+    const args = spec.script === "OCF" ? spec.args.slice(1) : spec.args;
     try {
       switch (resolved.kind) {
         case "builtin":
-          return await (this.#builtins.get(resolved.name) as BuiltinResource)[action](spec.args);
+          return await (this.#builtins.get(resolved.name) as BuiltinResource)[action](args);
         case "script":
-          return await this.#runScript(resolved.path, spec.args, action);
+          return await this.#runScript(resolved.path, args, action);
         case "ocf":
-          return await this.#runOcf(resolved.path, resolved.agent, spec.args, action);
+          return await this.#runOcf(resolved.path, resolved.agent, args, action);
         case "systemd":
           return await this.#runSystemd(resolved.unit, action);
         case "missing":

@@ -1,0 +1,300 @@
+import { spawn } from "node:child_process";
+import { EventEmitter } from "node:events";
+import { ErrorCode, HaError } from "../base/errors.ts";
+import type { AdminCommand, EngineEvent, EngineOptions, ResourceSnapshot } from "../core/ports.ts";
+import { type PeerAddress, PeerSockets } from "../drivers/peer-sockets.ts";
+import { NbdServer } from "../nbd/server.ts";
+import { ConnState, connName, DiskState, diskName, Role, roleName } from "../wire/state-word.ts";
+import { EngineBackend } from "./engine-backend.ts";
+import { type CommandOutcome, EngineHost } from "./engine-host.ts";
+import { openVolumeDisk } from "./volume-disk.ts";
+
+export interface VolumeSettings {
+  readonly volume: number;
+  readonly minor: number;
+  /** Backing file or block device. */
+  readonly disk: string;
+  /** File or device of the metadata; undefined: internal, at the end of `disk`. */
+  readonly metaDisk?: string;
+  /** Where the attached device appears, `/dev/drbd0`; undefined: it is not attached. */
+  readonly device?: string;
+}
+
+export interface ResourceSettings {
+  readonly engine: EngineOptions;
+  readonly local: PeerAddress;
+  readonly peer: PeerAddress;
+  readonly volumes: readonly VolumeSettings[];
+  /** Shell commands by handler name. They run as the user of this process. */
+  readonly handlers: Readonly<Record<string, string>>;
+  /** False where commands of the configuration must not run (a node that cannot contain them). */
+  readonly runHandlers: boolean;
+}
+
+/** One volume as `status`, the monitor and the metrics show it. */
+export interface VolumeStatus {
+  readonly volume: number;
+  readonly minor: number;
+  readonly device: string | null;
+  readonly disk: string;
+  readonly peerDisk: string;
+  readonly sizeBytes: number;
+  readonly outOfSyncBytes: number;
+  /** While a resync runs. */
+  readonly resync: { readonly doneBytes: number; readonly totalBytes: number } | null;
+  /** Copied by resyncs since the process started; what the last one copied. */
+  readonly resyncedBytes: number;
+  readonly uuids: {
+    readonly current: string;
+    readonly bitmap: string;
+    readonly history: readonly [string, string];
+  };
+}
+
+export interface ResourceStatus {
+  readonly name: string;
+  readonly role: string;
+  readonly peerRole: string;
+  readonly connection: string;
+  readonly protocol: "A" | "B" | "C";
+  readonly suspended: boolean;
+  readonly volumes: readonly VolumeStatus[];
+}
+
+export interface ResourceEvents {
+  /** Anything the engine reports: state changes, resync, split brain, disk errors. */
+  event: [event: EngineEvent];
+  /** Something an operator should read. */
+  note: [level: "info" | "warn" | "error", text: string];
+}
+
+const HANDLER_LIMIT_MS = 120_000;
+const ZERO_STATE_TEXT = "State change failed";
+
+/**
+ * One replicated resource on this machine: the engine, its disks, its connection to the peer.
+ * What the library exports; the daemon adds a control socket and the device under /dev.
+ *
+ * @example
+ * const resource = new Resource(settings);
+ * await resource.up();
+ * await resource.primary();
+ */
+export class Resource extends EventEmitter<ResourceEvents> {
+  readonly settings: ResourceSettings;
+  readonly host: EngineHost;
+  readonly #resynced = new Map<number, number>();
+  #closed = false;
+
+  constructor(settings: ResourceSettings) {
+    super();
+    this.settings = settings;
+    this.host = new EngineHost(settings.engine, {
+      openDisk: (volume) => openVolumeDisk(this.#volume(volume)),
+      peerSockets: (events) =>
+        new PeerSockets(
+          {
+            local: settings.local,
+            peer: settings.peer,
+            dialTimeoutMs: settings.engine.net.connectIntMs,
+            onTrouble: (text) => this.emit("note", "warn", text),
+          },
+          events,
+        ),
+      runHandler: (name, env) => this.#runHandler(name, env),
+      onEvent: (event) => this.#onEvent(event),
+      onThrottle: () => {
+        // the number of NBD clients and their requests in flight are bounded by the server already
+      },
+    });
+  }
+
+  get name(): string {
+    return this.settings.engine.resource;
+  }
+
+  /** Attach the disks and start to connect. @throws HaError HA_STATE_REFUSED or what the disk said */
+  async up(): Promise<void> {
+    await this.command({ verb: "attach" });
+    await this.command({ verb: "connect" });
+  }
+
+  async primary(options: { force?: boolean } = {}): Promise<void> {
+    await this.command({ verb: "primary", ...(options.force === true ? { force: true } : {}) });
+  }
+
+  async secondary(): Promise<void> {
+    await this.command({ verb: "secondary" });
+  }
+
+  /** Run an administrator's command. @throws HaError HA_STATE_REFUSED with DRBD's number and words */
+  async command(request: AdminCommand): Promise<CommandOutcome> {
+    const outcome = await this.host.command(request);
+    // 1..99 are successes of state changes; 101 is "no error" of the configuration commands
+    if (outcome.code >= 1 && outcome.code <= 101) return outcome;
+    const text = outcome.text === "" ? `${ZERO_STATE_TEXT}: (${outcome.code})` : outcome.text;
+    throw new HaError(ErrorCode.stateRefused, `${this.name}: ${request.verb}: ${text}`, {
+      resource: this.name,
+      verb: request.verb,
+      code: outcome.code,
+    });
+  }
+
+  /** The volume as a block device for whoever is in this process. */
+  backend(volume = 0): EngineBackend {
+    return new EngineBackend(this.host, volume);
+  }
+
+  /** Serve the volume to NBD clients on a Unix socket. Only a Primary has requests to answer. */
+  serve(path: string, volume = 0): Promise<NbdServer> {
+    return NbdServer.listen({
+      path,
+      exports: [{ name: this.name, backend: this.backend(volume), description: `blockrep ${this.name}/${volume}` }],
+      onConnectionsChanged: (count) => this.host.deviceOpeners(volume, count),
+      onRefused: (reason) => this.emit("note", "warn", `NBD client refused: ${reason}`),
+    });
+  }
+
+  snapshot(): ResourceSnapshot {
+    return this.host.snapshot();
+  }
+
+  status(): ResourceStatus {
+    const s = this.host.snapshot();
+    return {
+      name: this.name,
+      role: roleName(s.role),
+      peerRole: roleName(s.peerRole),
+      connection: connName(s.conn),
+      protocol: s.protocol,
+      suspended: s.suspended.user || s.suspended.noData || s.suspended.fencing,
+      volumes: s.volumes.map((v) => ({
+        volume: v.volume,
+        minor: v.minor,
+        device: this.#volume(v.volume).device ?? null,
+        disk: diskName(v.disk),
+        peerDisk: diskName(v.peerDisk),
+        sizeBytes: v.sizeSectors * 512,
+        outOfSyncBytes: v.outOfSyncBlocks * 4096,
+        resync:
+          v.resync === undefined
+            ? null
+            : {
+                doneBytes: (v.resync.totalBlocks - v.resync.leftBlocks) * 4096,
+                totalBytes: v.resync.totalBlocks * 4096,
+              },
+        resyncedBytes: (this.#resynced.get(v.volume) ?? 0) * 4096,
+        uuids: {
+          current: hex(v.uuids.current),
+          bitmap: hex(v.uuids.bitmap),
+          history: [hex(v.uuids.history[0]), hex(v.uuids.history[1])],
+        },
+      })),
+    };
+  }
+
+  /**
+   * Resolves when the predicate holds, at the latest when an event changes the state.
+   * @throws HaError HA_TIMEOUT, HA_ABORTED
+   */
+  waitUntil(
+    holds: (s: ResourceSnapshot) => boolean,
+    options: { timeoutMs?: number; signal?: AbortSignal } = {},
+  ): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const { timeoutMs, signal } = options;
+      let timer: NodeJS.Timeout | undefined;
+      const finish = (error?: HaError): void => {
+        clearTimeout(timer);
+        this.off("event", check);
+        signal?.removeEventListener("abort", aborted);
+        if (error === undefined) resolve();
+        else reject(error);
+      };
+      // the event comes in the middle of an input; the snapshot is only whole behind it
+      const check = (): void => {
+        setImmediate(() => {
+          if (holds(this.host.snapshot())) finish();
+        });
+      };
+      const aborted = (): void => finish(new HaError(ErrorCode.aborted, `${this.name}: waiting was given up`));
+      if (holds(this.host.snapshot())) {
+        resolve();
+        return;
+      }
+      if (signal?.aborted === true) {
+        aborted();
+        return;
+      }
+      this.on("event", check);
+      signal?.addEventListener("abort", aborted);
+      if (timeoutMs !== undefined) {
+        timer = setTimeout(
+          () => finish(new HaError(ErrorCode.timeout, `${this.name}: waited ${timeoutMs} ms`)),
+          timeoutMs,
+        );
+      }
+    });
+  }
+
+  /** Connected, and the handshake is over. */
+  static readonly isConnected = (s: ResourceSnapshot): boolean => s.conn >= ConnState.Connected;
+
+  /** Connected, both disks UpToDate, nothing left to copy. */
+  static readonly isInSync = (s: ResourceSnapshot): boolean =>
+    s.conn >= ConnState.Connected &&
+    s.volumes.every((v) => v.disk === DiskState.UpToDate && v.peerDisk === DiskState.UpToDate);
+
+  static readonly isPrimary = (s: ResourceSnapshot): boolean => s.role === Role.Primary;
+
+  /** Leave the peer, write clean metadata, give the disks back. The object is of no more use. */
+  async down(): Promise<void> {
+    if (this.#closed) return;
+    await this.command({ verb: "down" });
+    await this.close();
+  }
+
+  /** End at once, as a killed process would, except that descriptors are closed in order. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await this.host.stop();
+    this.removeAllListeners();
+  }
+
+  #volume(volume: number): VolumeSettings {
+    const found = this.settings.volumes.find((v) => v.volume === volume);
+    if (found === undefined) throw new HaError(ErrorCode.configInvalid, `${this.name} has no volume ${volume}`);
+    return found;
+  }
+
+  #onEvent(event: EngineEvent): void {
+    if (event.type === "resync-end" && event.done) {
+      this.#resynced.set(event.volume, (this.#resynced.get(event.volume) ?? 0) + event.blocks);
+    }
+    this.emit("event", event);
+  }
+
+  #runHandler(name: string, env: Readonly<Record<string, string>>): Promise<number> {
+    const command = this.settings.handlers[name];
+    if (command === undefined) return Promise.resolve(0);
+    if (!this.settings.runHandlers) {
+      this.emit("note", "error", `handler ${name} is not run: this process was told to run no handlers`);
+      return Promise.resolve(127);
+    }
+    return new Promise((resolve) => {
+      this.emit("note", "warn", `running handler ${name}: ${command}`);
+      const child = spawn("/bin/sh", ["-c", command], {
+        env: { HOME: "/", TERM: "linux", PATH: "/sbin:/usr/sbin:/bin:/usr/bin", ...env },
+        stdio: "ignore",
+        timeout: HANDLER_LIMIT_MS,
+      });
+      child.on("error", () => resolve(127));
+      child.on("exit", (code) => resolve(code ?? 137));
+    });
+  }
+}
+
+function hex(uuid: bigint): string {
+  return uuid.toString(16).toUpperCase().padStart(16, "0");
+}

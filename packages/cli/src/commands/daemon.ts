@@ -1,0 +1,150 @@
+import { existsSync, readFileSync, statSync } from "node:fs";
+import { metadataTargets, resolveResource, settingsOf } from "@hacluster/blockrep";
+import { loadHeartbeatConfig, readNodeName } from "@hacluster/heartbeat";
+import { Command } from "commander";
+import type { Logger } from "pino";
+import { hostName, localAddresses, requireDrbdConfig, requireHeartbeatConfig } from "../configuration.ts";
+import { BlockrepDaemon } from "../daemon/blockrep-daemon.ts";
+import { HeartbeatDaemon, raisePriority } from "../daemon/heartbeat-daemon.ts";
+import { createLogger, type LogTargets } from "../daemon/log.ts";
+import { reportFailure, reportReady } from "../daemon/start-up.ts";
+import { CommandFailure } from "./context.ts";
+
+const FALLBACK_LOG = "/var/log/hacluster.log";
+
+/** `hacluster daemon`: the processes themselves, for systemd and for `hacluster start`. */
+export function daemonCommand(): Command {
+  const command = new Command("daemon").description("run one of the daemons in the foreground (what systemd starts)");
+  command
+    .command("blockrep")
+    .description("serve one replicated resource: attach, connect, stay")
+    .argument("<resource>")
+    .option("-c, --config <file>", "read this DRBD configuration")
+    .option("--attach <method>", "how the device comes under /dev: auto, nbd, fuse or none", "auto")
+    .option("--idle", "only serve the control socket; attach and connect when told to")
+    .action((name: string, options: { config?: string; attach: string; idle?: boolean }) =>
+      guard(() => runBlockrep(name, options)),
+    );
+  command
+    .command("heartbeat")
+    .description("be a node of the cluster: membership, takeover, service groups")
+    .action(() => guard(runHeartbeat));
+  return command;
+}
+
+/** Whoever started us in the background hears why it failed, and systemd sees the exit code. */
+async function guard(run: () => Promise<void>): Promise<void> {
+  try {
+    await run();
+  } catch (error) {
+    reportFailure(error);
+    throw error;
+  }
+}
+
+async function runBlockrep(name: string, options: { config?: string; attach: string; idle?: boolean }): Promise<void> {
+  const config = requireDrbdConfig(options.config);
+  const resolved = resolveResource(config, name, hostName(), { localAddresses: localAddresses() });
+  const method = options.attach;
+  if (method !== "auto" && method !== "nbd" && method !== "fuse" && method !== "none") {
+    throw new CommandFailure(`hacluster: --attach ${method}: write auto, nbd, fuse or none`, 2);
+  }
+  const logger = createLogger({ ...logTargets(), program: "blockrep", bindings: { resource: name } });
+  const daemon = new BlockrepDaemon({
+    settings: settingsOf(resolved, { runHandlers: handlersAreSafe(logger) }),
+    metadata: metadataTargets(resolved),
+    attachMethod: method,
+    logger,
+    onDown: () => process.exit(0),
+  });
+  keepRunning(logger, async () => {
+    await daemon.stop();
+  });
+  await daemon.start();
+  if (options.idle !== true) await daemon.up();
+  reportReady();
+}
+
+async function runHeartbeat(): Promise<void> {
+  const config = requireHeartbeatConfig();
+  const { haCf } = config;
+  const logger = createLogger({ ...logTargets(), program: "heartbeat", bindings: { node: readNodeName() } });
+  let resources: string[] = [];
+  try {
+    resources = requireDrbdConfig().resources.map((resource) => resource.name);
+  } catch {
+    logger.info({ event: "config.drbd" }, "no DRBD configuration: service groups without replicated disks");
+  }
+  const daemon = new HeartbeatDaemon({ config, resources, logger, onEnd: (code) => process.exit(code) });
+  if (haCf.realtime) raisePriority(logger);
+  keepRunning(logger, () => daemon.stop());
+  await daemon.start();
+  reportReady();
+}
+
+function logTargets(): Omit<LogTargets, "program" | "bindings"> {
+  const { haCf } = loadHeartbeatConfig({ checkMachine: false });
+  // under a terminal or systemd the lines go to standard error as well; started in the background nobody reads it
+  const terminal = process.stderr.isTTY === true || process.env["INVOCATION_ID"] !== undefined;
+  if (haCf?.logfile === undefined && haCf?.debugfile === undefined && haCf?.logfacility === undefined) {
+    return { logfile: FALLBACK_LOG, terminal };
+  }
+  return { logfile: haCf.logfile, debugfile: haCf.debugfile, facility: haCf.logfacility, terminal };
+}
+
+/**
+ * Handlers are commands such as `echo o > /proc/sysrq-trigger ; halt -f`. In a container or a test node that shares its
+ * kernel with other systems they would take those down too: there sysrq-trigger must be masked, or no handler runs.
+ */
+export function handlersAreSafe(logger: Logger): boolean {
+  if (ownsTheKernel()) return true;
+  try {
+    const trigger = statSync("/proc/sysrq-trigger");
+    // procfs: device number with major 0 and mode -w-------; a mask is some other file, usually /dev/null
+    const masked = trigger.isCharacterDevice() || trigger.dev !== statSync("/proc/version").dev;
+    if (masked) return true;
+  } catch {
+    return true; // not there at all
+  }
+  logger.warn(
+    { event: "handlers.off" },
+    "this process is in a container or namespace whose /proc/sysrq-trigger is the machine's own: no handler will be run",
+  );
+  return false;
+}
+
+/** True on a machine (or virtual machine) of our own: the first process lives in our pid namespace of the kernel. */
+function ownsTheKernel(): boolean {
+  if (existsSync("/.dockerenv") || existsSync("/run/.containerenv")) return false;
+  try {
+    // the kernel's own threads are children of pid 2; in a pid namespace of its own there is no kthreadd
+    return readFileSync("/proc/2/comm", "utf8").trim() === "kthreadd";
+  } catch {
+    return false;
+  }
+}
+
+/** Signals end the daemon in order; what nobody expected is logged with its stack and ends it at once. */
+function keepRunning(logger: Logger, stop: () => Promise<void>): void {
+  let stopping = false;
+  const onSignal = (signal: NodeJS.Signals): void => {
+    if (stopping) return;
+    stopping = true;
+    logger.info({ event: "signal", signal }, `${signal}: stopping`);
+    stop().catch((error: unknown) => {
+      stopping = false;
+      logger.error({ event: "stop.refused" }, error instanceof Error ? error.message : String(error));
+    });
+  };
+  process.on("SIGTERM", onSignal);
+  process.on("SIGINT", onSignal);
+  process.on("SIGHUP", () => logger.info({ event: "signal" }, "SIGHUP: configuration is read at the next start"));
+  process.on("SIGPIPE", () => {});
+  const die = (error: unknown): void => {
+    logger.fatal({ event: "crash" }, error instanceof Error ? (error.stack ?? error.message) : String(error));
+    logger.flush();
+    setTimeout(() => process.exit(70), 50);
+  };
+  process.on("uncaughtException", die);
+  process.on("unhandledRejection", die);
+}

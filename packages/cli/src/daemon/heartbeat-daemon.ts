@@ -1,0 +1,238 @@
+import { setPriority } from "node:os";
+import { ErrorCode, HaError } from "@hacluster/blockrep/base";
+import {
+  type ClusterCommand,
+  ClusterNode,
+  type GroupSet,
+  type HeartbeatConfig,
+  loadUuid,
+  nextGeneration,
+  ResourceRunner,
+  readNodeName,
+} from "@hacluster/heartbeat";
+import type { Logger } from "pino";
+import type { ControlValue } from "../control/protocol.ts";
+import { ControlServer } from "../control/server.ts";
+import { HEARTBEAT_PID_FILE, HEARTBEAT_SOCKET, HEARTBEAT_STATE_FOLDER } from "../paths.ts";
+import { removePidFile, writePidFile } from "./start-up.ts";
+import { StorageLink } from "./storage-link.ts";
+
+export interface HeartbeatDaemonOptions {
+  readonly config: HeartbeatConfig;
+  /** Names of the resources in drbd.conf, for `drbddisk` without an argument and for facts. */
+  readonly resources: readonly string[];
+  readonly logger: Logger;
+  /** The cluster was left in order, or must be left at once: the process may end with this code. */
+  readonly onEnd: (exitCode: number) => void;
+}
+
+type Params = { readonly [key: string]: ControlValue };
+
+const SETS: ReadonlySet<string> = new Set<GroupSet>(["local", "foreign", "all"]);
+
+/**
+ * The process that is this node's membership: the library's ClusterNode, a control socket, and the connection to the
+ * processes of the replicated disks. After a healed partition the node is replaced by one with a new generation.
+ */
+export class HeartbeatDaemon {
+  readonly #options: HeartbeatDaemonOptions;
+  readonly #log: Logger;
+  readonly #control: ControlServer;
+  readonly #storage: StorageLink;
+  readonly #runner: ResourceRunner;
+  readonly #name: string;
+  #node: ClusterNode | undefined;
+  #ending = false;
+  /** What ends the wait of `stop`. */
+  #onExit: (() => void) | undefined;
+
+  constructor(options: HeartbeatDaemonOptions) {
+    this.#options = options;
+    this.#log = options.logger;
+    this.#name = readNodeName();
+    this.#storage = new StorageLink(options.resources, (resource, facts) => this.#node?.drbdStatus(resource, facts));
+    this.#runner = new ResourceRunner({ storage: this.#storage, environment: () => this.#environment() });
+    this.#control = new ControlServer(HEARTBEAT_SOCKET, (method, params) => this.#handle(method, params));
+  }
+
+  async start(): Promise<void> {
+    await this.#control.listen();
+    writePidFile(HEARTBEAT_PID_FILE);
+    this.#warnAboutAuthentication();
+    this.#reportScripts();
+    this.#storage.start();
+    await this.#startNode();
+  }
+
+  /** SIGTERM: release everything, say so, end. */
+  async stop(): Promise<void> {
+    if (this.#ending) return;
+    this.#ending = true;
+    const exited = new Promise<void>((resolve) => {
+      this.#onExit = resolve;
+    });
+    const result = await this.#node?.command({ kind: "stop" });
+    if (result?.ok === false) {
+      this.#ending = false;
+      throw new HaError(ErrorCode.stateRefused, result.text);
+    }
+    await exited;
+  }
+
+  async #startNode(): Promise<void> {
+    const { haCf } = this.#options.config;
+    const now = Date.now() / 1000;
+    const { generation, previous } = nextGeneration(HEARTBEAT_STATE_FOLDER, haCf.generationMethod, now);
+    if (previous === undefined) {
+      this.#log.warn({ event: "generation.new" }, `No Previous generation - starting at ${generation}`);
+    }
+    const uuid = loadUuid(HEARTBEAT_STATE_FOLDER, haCf.uuidFrom, this.#name);
+    this.#node = new ClusterNode({
+      config: this.#options.config,
+      identity: { node: this.#name, uuid, generation },
+      runner: this.#runner,
+      onEvent: (event) => {
+        const level = event.level === "crit" ? "fatal" : event.level;
+        this.#log[level]({ event: event.name, ...event.details }, event.text);
+        this.#control.publish(event.name, event.details);
+      },
+      onMediaReport: (report) => {
+        const level = report.kind === "open" || report.kind === "send-recovered" ? "info" : "warn";
+        this.#log[level]({ event: `medium.${report.kind}`, ...report }, `${report.medium}: ${report.kind}`);
+      },
+      onScriptOutput: (job, result) => {
+        const failed = result.exitCode !== 0 && job.action !== "status";
+        const said = result.output === "" ? `exit code ${result.exitCode}` : result.output;
+        this.#log[failed ? "error" : job.action === "status" ? "debug" : "info"](
+          { event: "script.output", resource: job.resource.text, action: job.action, exitCode: result.exitCode },
+          `${job.resource.text} ${job.action}: ${said}`,
+        );
+      },
+      pingPeerNow: (resource) => this.#storage.suspectPeer(resource),
+      onRestart: (reason, delayMs) => void this.#restart(reason, delayMs),
+      onExit: (reason) => void this.#end(reason),
+    });
+    this.#log.info(
+      { event: "daemon.start", node: this.#name, generation },
+      `node ${this.#name} starts with generation ${generation}`,
+    );
+    await this.#node.start();
+  }
+
+  async #restart(reason: string, delayMs: number): Promise<void> {
+    this.#log.warn({ event: "restart", delayMs }, `${reason}: back in ${delayMs} ms with a new generation`);
+    await this.#node?.close();
+    this.#node = undefined;
+    setTimeout(() => {
+      this.#startNode().catch((error: unknown) => {
+        this.#log.fatal({ event: "restart.failed" }, `cannot start again: ${String(error)}`);
+        this.#options.onEnd(1);
+      });
+    }, delayMs);
+  }
+
+  async #end(reason: string): Promise<void> {
+    this.#log.info({ event: "daemon.stop" }, reason);
+    await this.#node?.close();
+    this.#storage.close();
+    removePidFile(HEARTBEAT_PID_FILE);
+    this.#onExit?.();
+    // the answer to "stop" leaves before the socket closes
+    setImmediate(() => {
+      const end = (): void => this.#options.onEnd(0);
+      void this.#control.close().then(end, end);
+    });
+  }
+
+  async #handle(method: string, params: Params): Promise<ControlValue> {
+    switch (method) {
+      case "subscribe":
+        return null;
+      case "ping":
+        return process.pid;
+      case "status":
+        return this.#status();
+      case "stop":
+        await this.stop();
+        return null;
+      case "standby":
+      case "takeover": {
+        const set = String(params["set"] ?? "all");
+        if (!SETS.has(set)) throw new HaError(ErrorCode.unsupported, `"${set}" is none of local, foreign, all`);
+        return this.#command({ kind: method, set: set as Exclude<GroupSet, "none"> });
+      }
+      case "start":
+        return this.#command({ kind: "start" });
+      default:
+        throw new HaError(ErrorCode.unsupported, `unknown request "${method}"`);
+    }
+  }
+
+  async #command(command: ClusterCommand): Promise<ControlValue> {
+    if (this.#node === undefined) {
+      throw new HaError(ErrorCode.stateRefused, "the node is restarting after a partition; try again in a moment");
+    }
+    const result = await this.#node.command(command);
+    if (!result.ok) throw new HaError(ErrorCode.stateRefused, result.text);
+    return result.text;
+  }
+
+  #status(): ControlValue {
+    if (this.#node === undefined) return { node: this.#name, restarting: true };
+    return { ...this.#node.status(), pid: process.pid, refused: this.#node.refused } as unknown as ControlValue;
+  }
+
+  #warnAboutAuthentication(): void {
+    const { authkeys } = this.#options.config;
+    if (authkeys.keys.get(authkeys.active)?.method === "crc") {
+      this.#log.warn(
+        { event: "auth.crc" },
+        "authkeys says crc: anybody on these networks can speak for the other node; use sha1 with a key on both nodes",
+      );
+    }
+  }
+
+  #reportScripts(): void {
+    for (const group of this.#options.config.haresources.groups) {
+      for (const resource of group.resources) {
+        const found = this.#runner.resolve(resource.script, resource.args);
+        if ("note" in found && found.note !== undefined) this.#log.info({ event: "script.choice" }, found.note);
+        if (found.kind === "missing") {
+          this.#log.error({ event: "script.missing" }, `${resource.text}: no script, agent or unit of that name here`);
+        }
+      }
+    }
+  }
+
+  /** What scripts of Heartbeat find in their environment. */
+  #environment(): Readonly<Record<string, string>> {
+    const { haCf } = this.#options.config;
+    const environment: Record<string, string> = {
+      HA_CURHOST: this.#name,
+      HA_OSTATUS: this.#node === undefined ? "init" : "active",
+      HA_DIR: "/etc/ha.d",
+      HA_RCDIR: "/etc/ha.d/rc.d",
+      HA_RESOURCEDIR: "/etc/ha.d/resource.d",
+      HA_FUNCS: "/etc/ha.d/shellfuncs",
+      HA_DATEFMT: "%Y/%m/%d_%T\t",
+      HA_LOGD: haCf.useLogd ? "yes" : "no",
+      HA_debug: String(haCf.debug),
+    };
+    if (haCf.autoFailback !== "legacy") environment["HA_NICEFAILBACK"] = "yes";
+    if (haCf.logfile !== undefined) environment["HA_LOGFILE"] = haCf.logfile;
+    if (haCf.debugfile !== undefined) environment["HA_DEBUGLOG"] = haCf.debugfile;
+    if (haCf.logfacility !== undefined) environment["HA_LOGFACILITY"] = haCf.logfacility;
+    for (const setting of haCf.settings) environment[`HA_${setting.directive}`] = setting.value;
+    for (const [name, value] of haCf.environment) environment[`HA_${name}`] = value;
+    return environment;
+  }
+}
+
+/** Raise our own priority where that is allowed: a busy machine must not make the node late. */
+export function raisePriority(log: Logger): void {
+  try {
+    setPriority(-15);
+  } catch (error) {
+    log.info({ event: "priority" }, `priority stays as it is (${(error as Error).message})`);
+  }
+}

@@ -1,0 +1,76 @@
+import { readFileSync } from "node:fs";
+import { HaError } from "@hacluster/blockrep/base";
+import { Command, CommanderError } from "commander";
+import { blockrepCommand } from "./commands/blockrep.ts";
+import { configCommand } from "./commands/config.ts";
+import { CommandFailure, complain, exitCodeOf } from "./commands/context.ts";
+import { daemonCommand } from "./commands/daemon.ts";
+import { moveCommands } from "./commands/move.ts";
+import { startCommand } from "./commands/start.ts";
+import { statusCommand } from "./commands/status.ts";
+import { stopCommand } from "./commands/stop.ts";
+import { ExitCode } from "./exit-codes.ts";
+
+/** The whole command line as commander knows it; separate from `main` so that tests and the manual page can walk it. */
+export function createProgram(): Command {
+  const program = new Command("hacluster")
+    .description("Keeps a service running on one of two machines and its disk identical on both.")
+    .version(version(), "-V, --version", "print the version")
+    .helpOption("-h, --help", "show help")
+    .showHelpAfterError('(run "hacluster --help" for the commands)')
+    .addHelpText(
+      "after",
+      `
+Files: /etc/ha.d/ha.cf, authkeys, haresources; /etc/drbd.conf or /etc/drbd.d/*.res
+Exit codes: 0 done, 1 failed, 2 wrong usage; "hacluster blockrep" adds drbdadm's (11 refused, 17 no UpToDate data)
+
+First steps on two nodes:
+  hacluster config                      are the files understood?
+  hacluster blockrep create-md r0       on both nodes, once
+  hacluster blockrep up r0              on both nodes
+  hacluster blockrep primary --force r0 on the node whose data count, once; then mkfs
+  hacluster start                       on both nodes, now and after every boot`,
+    );
+  program.addCommand(startCommand());
+  program.addCommand(stopCommand());
+  program.addCommand(statusCommand());
+  for (const command of moveCommands()) program.addCommand(command);
+  program.addCommand(blockrepCommand());
+  program.addCommand(configCommand());
+  program.addCommand(daemonCommand(), { hidden: true });
+  // sub-commands made on their own do not inherit this by themselves
+  const walk = (command: Command): void => {
+    command.exitOverride();
+    for (const child of command.commands) walk(child);
+  };
+  walk(program);
+  return program;
+}
+
+/** Entry point of the `hacluster` command. Sets the exit code; never throws. */
+export async function main(argv: readonly string[]): Promise<void> {
+  try {
+    await createProgram().parseAsync([...argv]);
+  } catch (error) {
+    process.exitCode = report(error);
+  }
+}
+
+function report(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? ExitCode.done : ExitCode.usage;
+  if (error instanceof CommandFailure) {
+    if (error.message !== "") complain(error.message);
+    return error.exitCode;
+  }
+  if (error instanceof HaError) {
+    complain(`hacluster: ${error.message}`);
+    return exitCodeOf(error);
+  }
+  complain(`hacluster: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
+  return ExitCode.failed;
+}
+
+function version(): string {
+  const text = readFileSync(new URL("../package.json", import.meta.url), "utf8");
+  return (JSON.parse(text) as { version: string }).version;
+}

@@ -1,0 +1,239 @@
+import { randomInt } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { performance } from "node:perf_hooks";
+import { Prng } from "@hacluster/blockrep/base";
+import type { HeartbeatConfig } from "../config/model.ts";
+import { clusterConfigOf } from "../core/cluster-config.ts";
+import { ClusterEngine } from "../core/engine.ts";
+import type {
+  ClusterCommand,
+  ClusterEvent,
+  ClusterSink,
+  ClusterStatus,
+  CommandResult,
+  DrbdFacts,
+  Identity,
+  ScriptJob,
+} from "../core/ports.ts";
+import { inflate } from "../drivers/inflate.ts";
+import { type MediaReport, MediaSet } from "../drivers/media.ts";
+import type { ResourceRunner } from "../drivers/resource-runner.ts";
+import type { ActionResult } from "../drivers/resources/resource.ts";
+import { decodeDatagram, encodeMessage } from "../wire/codec.ts";
+import type { HaMessage } from "../wire/message.ts";
+
+export interface ClusterNodeOptions {
+  readonly config: HeartbeatConfig;
+  readonly identity: Identity;
+  readonly runner: ResourceRunner;
+  onEvent(event: ClusterEvent): void;
+  onMediaReport(report: MediaReport): void;
+  /** What a script said. */
+  onScriptOutput(job: ScriptJob, result: ActionResult): void;
+  /** warntime has passed: let blockrep ping its peer at once. */
+  pingPeerNow(resource: string): void;
+  /** Everything is released; start another node with a new generation after the delay. */
+  onRestart(reason: string, delayMs: number): void;
+  onExit(reason: string): void;
+}
+
+/** Longest sleep between two ticks. */
+const TICK_MAX_MS = 250;
+/** Refused datagrams are counted; one in this many is logged, so that a stranger cannot fill the disk. */
+const REFUSAL_LOG_EVERY = 1000;
+
+/**
+ * One node of the cluster on the real machine: drives the engine with links, scripts and the clock. Inputs are never
+ * nested.
+ */
+export class ClusterNode implements ClusterSink {
+  readonly engine: ClusterEngine;
+  readonly #options: ClusterNodeOptions;
+  readonly #commands = new Map<number, (result: CommandResult) => void>();
+  #media: MediaSet | undefined;
+  #pending: (() => void)[] = [];
+  #running = false;
+  #stopped = false;
+  #nextCommand = 1;
+  #timer: NodeJS.Timeout | undefined;
+  #refused = 0;
+
+  constructor(options: ClusterNodeOptions) {
+    this.#options = options;
+    const clock = { unixSeconds: () => Math.floor(Date.now() / 1000), loadAverage };
+    this.engine = new ClusterEngine(
+      clusterConfigOf(options.config),
+      options.identity,
+      this,
+      new Prng(randomInt(2 ** 47)),
+      clock,
+      performance.now(),
+    );
+  }
+
+  async start(): Promise<void> {
+    this.#media = await MediaSet.open(this.#options.config.haCf.media, {
+      datagram: (link, bytes) => this.#received(link, bytes),
+      report: (report) => this.#mediaReport(report),
+    });
+    this.#input((now) => this.engine.start(now));
+  }
+
+  command(command: ClusterCommand): Promise<CommandResult> {
+    return new Promise((resolve) => {
+      const id = this.#nextCommand++;
+      this.#commands.set(id, resolve);
+      this.#input((now) => this.engine.command(id, command, now));
+    });
+  }
+
+  drbdStatus(resource: string, facts: DrbdFacts | undefined): void {
+    this.#input((now) => this.engine.drbdStatus(resource, facts, now));
+  }
+
+  status(): ClusterStatus {
+    return this.engine.status(performance.now());
+  }
+
+  /** Datagrams that were refused since the start. */
+  get refused(): number {
+    return this.#refused;
+  }
+
+  /** No more input, no more packets. Releases nothing: that is what the `stop` command is for. */
+  async close(): Promise<void> {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+    this.#media?.close();
+    await Promise.resolve();
+  }
+
+  // ------------------------------------------------------------------------------------------------------- sink
+
+  send(message: HaMessage): void {
+    if (this.#stopped) return;
+    const { authkeys, haCf } = this.#options.config;
+    this.#media?.send(encodeMessage(message, authkeys, haCf.msgfmt));
+  }
+
+  runScript(id: number, job: ScriptJob): void {
+    const { script, args } = job.resource;
+    this.#options.runner
+      .run({ script, args }, job.action)
+      .then((result) => {
+        // the engine goes by Heartbeat's rule, the text; for agents with an exit code the runner has decided already
+        const output = result.running === undefined ? result.output : result.running ? "running" : "stopped";
+        this.#options.onScriptOutput(job, result);
+        this.#input((now) => this.engine.scriptDone(id, { exitCode: result.exitCode, output }, now));
+      })
+      .catch((error: unknown) => {
+        this.#input((now) => this.engine.scriptDone(id, { exitCode: 1, output: String(error) }, now));
+      });
+  }
+
+  abortScript(_id: number): void {
+    // the runner's own time limits end a script; the engine's is longer and only guards against a lost answer
+  }
+
+  fence(id: number, node: string): void {
+    // plugins come with a later release; until then a configured device never confirms, so nothing is taken unsafely
+    setTimeout(() => {
+      const text = `fencing of ${node} is not available in this version: nothing is taken over until it is confirmed`;
+      this.#input((now) => this.engine.fenceDone(id, false, text, now));
+    }, 5000).unref();
+  }
+
+  event(event: ClusterEvent): void {
+    this.#options.onEvent(event);
+  }
+
+  pingPeerNow(resource: string): void {
+    this.#options.pingPeerNow(resource);
+  }
+
+  commandDone(id: number, result: CommandResult): void {
+    const resolve = this.#commands.get(id);
+    this.#commands.delete(id);
+    resolve?.(result);
+  }
+
+  restart(reason: string, delayMs: number): void {
+    this.#options.onRestart(reason, delayMs);
+  }
+
+  exit(reason: string): void {
+    this.#options.onExit(reason);
+  }
+
+  // ------------------------------------------------------------------------------------------------------ inputs
+
+  #received(link: string, datagram: Uint8Array): void {
+    const decoded = decodeDatagram(datagram, this.#options.config.authkeys, { inflate });
+    if ("refusal" in decoded) {
+      if (this.#refused++ % REFUSAL_LOG_EVERY === 0) {
+        this.#options.onEvent({
+          name: "message.refused",
+          level: "warn",
+          text: `datagram on ${link} refused: ${decoded.refusal.detail} (${this.#refused} so far)`,
+          details: { link, code: decoded.refusal.code, count: this.#refused },
+        });
+      }
+      return;
+    }
+    this.#input((now) => this.engine.received(link, decoded.message, now));
+  }
+
+  #mediaReport(report: MediaReport): void {
+    const { link } = report;
+    switch (report.kind) {
+      case "open":
+        this.#input((now) => this.engine.mediumUp(link, now));
+        break;
+      case "waiting":
+      case "unsupported":
+        this.#input((now) => this.engine.mediumDown(link, now));
+        break;
+      case "send-failed":
+        this.#input((now) => this.engine.sendError(link, report.reason, now));
+        break;
+      case "send-recovered":
+        break;
+    }
+    this.#options.onMediaReport(report);
+  }
+
+  #input(input: (nowMs: number) => void): void {
+    if (this.#stopped) return;
+    if (this.#running) {
+      this.#pending.push(() => input(performance.now()));
+      return;
+    }
+    this.#running = true;
+    try {
+      input(performance.now());
+      while (this.#pending.length > 0) {
+        const pending = this.#pending;
+        this.#pending = [];
+        for (const next of pending) next();
+      }
+    } finally {
+      this.#running = false;
+    }
+    this.#schedule();
+  }
+
+  #schedule(): void {
+    clearTimeout(this.#timer);
+    if (this.#stopped) return;
+    const sleepMs = Math.min(TICK_MAX_MS, Math.max(0, this.engine.nextDeadline() - performance.now()));
+    this.#timer = setTimeout(() => this.#input((now) => this.engine.tick(now)), Math.ceil(sleepMs));
+  }
+}
+
+function loadAverage(): string {
+  try {
+    return readFileSync("/proc/loadavg", "latin1").trim();
+  } catch {
+    return "n/a";
+  }
+}
