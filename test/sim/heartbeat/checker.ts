@@ -99,8 +99,7 @@ export class Checker {
     for (const node of nodes) {
       const last = network.lastDelivered.get(node.name) ?? 0;
       const listener = this.#world.other(node);
-      const since = Math.max(last, listener.listeningSinceMs);
-      if (listener.speaks && nowMs - since >= scenario.config.deadtimeMs - scenario.config.keepaliveMs)
+      if (listener.speaks && listener.listeningMs(last) >= scenario.config.deadtimeMs - scenario.config.keepaliveMs)
         this.#silence.set(node.name, nowMs);
     }
     if (!this.#world.calm() || nodes.some((node) => !node.speaks)) this.#passingSince = nowMs;

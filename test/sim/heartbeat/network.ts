@@ -17,7 +17,7 @@ const RECORDED_MAX = 60;
 export class Network {
   readonly #world: World;
   readonly paths = new Map<string, Path>();
-  /** Per direction: when a packet was last handed to a daemon that runs. */
+  /** Per sender: when the newest packet was sent of those that a running daemon was given. */
   readonly lastDelivered = new Map<string, number>();
   readonly #recorded = new Map<string, HaMessage[]>();
 
@@ -37,6 +37,8 @@ export class Network {
     const to = world.other(from);
     const message = world.options.mutation === "early-release" ? releasedEarly(original) : original;
     this.#record(from.name, message);
+    const sentMs = world.nowMs;
+    const numbered = message.has("seq");
     for (const link of world.scenario.config.links) {
       const path = this.paths.get(`${from.name}/${link}`)!;
       if (path.cut || world.prng.below(1000) < path.loss) continue;
@@ -44,7 +46,8 @@ export class Network {
       for (let i = 0; i < count; i++) {
         const delayMs = world.prng.below(1000) < path.late ? world.prng.between(20, 400) : world.prng.between(0, 4);
         world.after(delayMs, () => {
-          if (to.speaks) this.lastDelivered.set(from.name, world.nowMs);
+          if (to.speaks && numbered)
+            this.lastDelivered.set(from.name, Math.max(sentMs, this.lastDelivered.get(from.name) ?? 0));
           to.receive(link, message);
         });
       }

@@ -30,8 +30,9 @@ export class SimNode {
   engine: ClusterEngine | undefined;
   /** Ended by a stop command, and not to be missed. */
   stopped = false;
-  /** Since when its daemon can hear, ms. */
-  listeningSinceMs = 0;
+  /** Since when its daemon runs, ms. */
+  startedMs = 0;
+  readonly #pauses: { readonly from: number; readonly until: number }[] = [];
   /** Newest packet that this daemon was given. */
   heardGeneration = 0;
   heardSeq = 0;
@@ -92,7 +93,7 @@ export class SimNode {
     this.generation++;
     this.#life++;
     this.stopped = false;
-    this.listeningSinceMs = this.world.nowMs;
+    this.startedMs = this.world.nowMs;
     this.heardGeneration = 0;
     this.heardSeq = 0;
     const { world } = this;
@@ -114,6 +115,20 @@ export class SimNode {
     return this.world.nowMs + this.#clockOffsetMs;
   }
 
+  /** How long the daemon has been able to hear since a moment, ms. */
+  listeningMs(sinceMs: number): number {
+    const from = Math.max(sinceMs, this.startedMs);
+    let listening = this.world.nowMs - from;
+    let counted = from;
+    for (const pause of this.#pauses) {
+      const begin = Math.max(pause.from, counted);
+      const end = Math.min(pause.until, this.world.nowMs);
+      if (end > begin) listening -= end - begin;
+      counted = Math.max(counted, end);
+    }
+    return listening;
+  }
+
   command(command: ClusterCommand): void {
     if (!this.speaks) return;
     this.world.log(this.name, `command ${JSON.stringify(command)}`);
@@ -122,12 +137,12 @@ export class SimNode {
   }
 
   pause(durationMs: number): void {
-    this.pausedUntil = this.world.nowMs + durationMs;
+    this.pausedUntil = Math.max(this.pausedUntil, this.world.nowMs + durationMs);
+    this.#pauses.push({ from: this.world.nowMs, until: this.pausedUntil });
     this.world.log(this.name, `process pauses for ${durationMs} ms`);
     this.world.after(durationMs, () => {
       if (this.paused || this.engine === undefined) return;
       this.world.log(this.name, "process goes on");
-      this.listeningSinceMs = this.world.nowMs;
       if (this.world.prng.chance(1, 2)) this.engine.tick(this.clock());
       for (const { link, message } of this.#socket.splice(0)) this.engine?.received(link, message, this.clock());
       this.#tickAt = Number.POSITIVE_INFINITY;

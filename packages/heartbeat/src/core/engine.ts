@@ -213,7 +213,10 @@ export class ClusterEngine implements ClusterInputs {
     const context = this.#context;
     if (context.closed || !this.#started) return;
     // a monotonic clock does not go back; a driver that does is held at the last time
-    context.nowMs = Math.max(context.nowMs, nowMs);
+    const beforeMs = context.nowMs;
+    context.nowMs = Math.max(beforeMs, nowMs);
+    // a driver ticks at least each half keepalive
+    if (context.nowMs - beforeMs > context.config.keepaliveMs) this.#membership.wasDeaf(context.nowMs - beforeMs);
     const silenceMs = context.muted ? undefined : this.#membership.fatalSilenceMs();
     if (silenceMs !== undefined) {
       context.event(
@@ -294,6 +297,7 @@ export class ClusterEngine implements ClusterInputs {
     this.#membership.heardOn(link);
     if (verdict === "duplicate") return;
     context.count("messagesReceived");
+    this.#membership.heardNew();
     this.#learnUuid(message.binary("srcuuid"));
     if (verdict === "restarted") this.#peerRestarted(generation);
     if (verdict === "returned") {

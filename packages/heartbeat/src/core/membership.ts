@@ -40,7 +40,11 @@ export class Membership {
   #peer: NodeStatus = "init";
   #peerHeard = false;
   #peerLastStatusMs = 0;
+  /** Newest sign of life: a status, or any other new message. */
+  #peerLastHeardMs = 0;
   #peerDeadtimeMs: number;
+  /** Time in which this process did not listen, taken off the peer's silence; never more than its dead time. */
+  #deafMs = 0;
   #nextStatusMs = 0;
   #nextReqnodesMs = NEVER;
   #nodesAgreed = false;
@@ -111,6 +115,20 @@ export class Membership {
   /** Silence of our own that others must have taken for death, ms. */
   fatalSilenceMs(): number | undefined {
     return this.#stall.fatalSilenceMs();
+  }
+
+  /** A new message of any type: whoever sends it is not dead. Deviation: Heartbeat counts statuses only. */
+  heardNew(): void {
+    this.#peerLastHeardMs = this.#context.nowMs;
+    this.#deafMs = 0;
+  }
+
+  /**
+   * This process did not run for a while: what the peer sent meanwhile waits in a socket, so that time proves nothing
+   * about the peer. Bounded, or a node that is always late would never declare anyone dead.
+   */
+  wasDeaf(durationMs: number): void {
+    this.#deafMs = Math.min(this.#deafMs + durationMs, this.#peerDeadtimeMs);
   }
 
   /** Anything from the peer, copies included, arrived on a link. */
@@ -226,12 +244,12 @@ export class Membership {
 
   #peerDeadAtMs(): number {
     return this.#peerHeard
-      ? this.#peerLastStatusMs + this.#peerDeadtimeMs
+      ? this.#peerLastHeardMs + this.#peerDeadtimeMs + this.#deafMs
       : this.#context.startedMs + this.#context.config.initdeadMs;
   }
 
   #declareDead(): void {
-    const silenceMs = this.#context.nowMs - (this.#peerHeard ? this.#peerLastStatusMs : this.#context.startedMs);
+    const silenceMs = this.#context.nowMs - (this.#peerHeard ? this.#peerLastHeardMs : this.#context.startedMs);
     this.#context.event("warn", "node.dead", `node ${this.#context.peer}: is dead (silent for ${silenceMs} ms)`, {
       node: this.#context.peer ?? "",
       silenceMs,

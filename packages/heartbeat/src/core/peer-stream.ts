@@ -6,8 +6,10 @@ import type { OwnStream } from "./own-stream.ts";
 const RESYNC_GAP = 250;
 /** Shortest pause before a missing packet is asked for: it may only have been overtaken. */
 const REXMIT_DELAY_MIN_MS = 50;
-/** A duplicate this far behind is a late copy on another link; an older one is a replay and proves nothing about a link. */
-const RECENT_DUPLICATE = 20;
+/** A copy this soon after the first is the one on another link; a later one is a replay and proves nothing about a link. */
+const COPY_WITHIN_MS = 1000;
+/** Arrivals kept to tell the two apart. */
+const ARRIVALS_MAX = 50;
 const ACK_EVERY = 10;
 
 export type Verdict =
@@ -29,6 +31,8 @@ export class PeerStream {
   readonly #peer: string;
   /** Missing number → when to ask for it (again). */
   readonly #missing = new Map<number, number>();
+  /** Number → when it first came. */
+  readonly #arrivals = new Map<number, number>();
   readonly #ackTrigger: number;
   #generation = 0;
   #last = 0;
@@ -99,7 +103,14 @@ export class PeerStream {
     this.#last = seq;
     this.#highest = seq;
     this.#lastStatusSeq = isStatus ? seq : 0;
+    this.#arrivals.clear();
+    this.#arrived(seq);
     this.#own.forgetAcknowledgements();
+  }
+
+  #arrived(seq: number): void {
+    this.#arrivals.set(seq, this.#context.nowMs);
+    if (this.#arrivals.size > ARRIVALS_MAX) this.#arrivals.delete(this.#arrivals.keys().next().value as number);
   }
 
   #inOrder(seq: number, isStatus: boolean): Verdict {
@@ -107,12 +118,16 @@ export class PeerStream {
       if (seq > this.#last + 1) this.#gap(seq);
       this.#last = seq;
       this.#highest = Math.max(this.#highest, seq);
+      this.#arrived(seq);
       if (isStatus) this.#lastStatusSeq = seq;
       if (seq % ACK_EVERY === this.#ackTrigger && this.#missing.size === 0) this.#acknowledge(seq);
       return "deliver";
     }
-    if (this.#missing.delete(seq)) return "deliver";
-    if (seq > this.#last - RECENT_DUPLICATE) {
+    if (this.#missing.delete(seq)) {
+      this.#arrived(seq);
+      return "deliver";
+    }
+    if (this.#context.nowMs - (this.#arrivals.get(seq) ?? Number.NEGATIVE_INFINITY) <= COPY_WITHIN_MS) {
       this.#context.count("duplicates");
       return "duplicate";
     }

@@ -24,6 +24,7 @@ export class Recovery {
 
   /** The peer lives (again): what was decided about its death is void. */
   peerLives(): void {
+    if (!this.#fenced && !this.#running && this.#retryMs === NEVER) return;
     this.#fenced = false;
     this.#retryMs = NEVER;
     this.#running = false;
@@ -33,6 +34,7 @@ export class Recovery {
 
   step(): void {
     const { membership, peer, phase } = this.#state;
+    if (membership.peerAlive) this.peerLives();
     if (phase === "shutdown" || phase === "init") return;
     const dead = membership.peer === "dead";
     if (!dead && !peer.left) return;

@@ -91,7 +91,6 @@ export class ResourceProtocol {
 
   peerRestarted(): void {
     this.#standby.cancel("the other node restarted");
-    this.#recovery.peerLives();
     this.#state.peer.reborn();
     this.#requestTimerMs = NEVER;
   }
@@ -106,7 +105,6 @@ export class ResourceProtocol {
   partitionHealed(): void {
     const { context, peer } = this.#state;
     peer.forget();
-    this.#recovery.peerLives();
     context.event(
       "crit",
       "partition.healed",

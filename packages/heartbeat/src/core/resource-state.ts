@@ -18,6 +18,8 @@ export interface Move {
   readonly giver: boolean;
   readonly set: number;
   readonly reason: string;
+  /** Of a giver: what it held of the set when it began to release it. */
+  held: number;
   phase: MovePhase;
   deadlineMs: number;
 }

@@ -47,7 +47,7 @@ export class Standby {
   /** Offer a set to the other node. */
   begin(set: number, reason: string): void {
     const { context } = this.#state;
-    this.#state.move = { giver: true, set, reason, phase: "me", deadlineMs: context.nowMs + CONSENT_MS };
+    this.#state.move = { giver: true, set, reason, held: NONE, phase: "me", deadlineMs: context.nowMs + CONSENT_MS };
     context.event("info", "standby.start", `offering ${setName(set)} service groups to ${context.peer}: ${reason}`, {
       set: setName(set),
       reason,
@@ -103,8 +103,9 @@ export class Standby {
     const { move, context, groups } = this.#state;
     if (move === undefined) return;
     if (move.phase === "give") {
-      this.#state.hold |= move.set;
-      groups.run(move.set);
+      // only what was ours: a set may be offered of which the other node holds a part
+      this.#state.hold |= move.held;
+      groups.run(move.held);
     }
     context.event("warn", "standby.cancelled", `standby of ${setName(move.set)} cancelled: ${why}`, {
       set: setName(move.set),
@@ -147,7 +148,7 @@ export class Standby {
   #consent(set: number): void {
     const { context } = this.#state;
     const deadlineMs = context.nowMs + SCRIPTS_MS;
-    this.#state.move = { giver: false, set, reason: "offered", phase: "other", deadlineMs };
+    this.#state.move = { giver: false, set, reason: "offered", held: NONE, phase: "other", deadlineMs };
     context.event("info", "standby.start", `${context.peer} wants to hand over ${setName(set)} service groups`, {
       set: setName(set),
       giver: false,
@@ -158,6 +159,7 @@ export class Standby {
   #give(move: Move): void {
     const { peer, groups } = this.#state;
     move.phase = "give";
+    move.held = this.#state.hold & move.set;
     move.deadlineMs = NEVER; // scripts are bounded by their own time limit
     if (peer.real) {
       this.#state.hold &= ~move.set;
@@ -182,7 +184,7 @@ export class Standby {
   }
 
   #take(set: number): void {
-    const move: Move = { giver: false, set, reason: "handed over", phase: "take", deadlineMs: NEVER };
+    const move: Move = { giver: false, set, reason: "handed over", held: NONE, phase: "take", deadlineMs: NEVER };
     this.#state.move = move;
     this.#state.acquire(set, `handed over by ${this.#state.context.peer}`);
     if (this.#state.groups.settled(set)) this.#taken(move);
