@@ -215,8 +215,7 @@ export class ClusterEngine implements ClusterInputs {
     // a monotonic clock does not go back; a driver that does is held at the last time
     const beforeMs = context.nowMs;
     context.nowMs = Math.max(beforeMs, nowMs);
-    // a driver ticks at least each half keepalive
-    if (context.nowMs - beforeMs > context.config.keepaliveMs) this.#membership.wasDeaf(context.nowMs - beforeMs);
+    this.#membership.passed(context.nowMs - beforeMs);
     const silenceMs = context.muted ? undefined : this.#membership.fatalSilenceMs();
     if (silenceMs !== undefined) {
       context.event(

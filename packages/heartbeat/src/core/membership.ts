@@ -12,6 +12,8 @@ const REQNODES_EVERY_MS = 1000;
 /** A peer's announcement beyond this is taken as this: nobody means to wait longer than an hour. */
 const DEADTIME_MAX_MS = 3_600_000;
 
+const LOOKS_BEFORE_DEATH = 4;
+
 /** What the parts above membership do when something changes. */
 export interface MembershipListener {
   /** Send a message of ours, with the report added. */
@@ -43,7 +45,7 @@ export class Membership {
   /** Newest sign of life: a status, or any other new message. */
   #peerLastHeardMs = 0;
   #peerDeadtimeMs: number;
-  /** Time in which this process did not listen, taken off the peer's silence; never more than its dead time. */
+  /** Time in which this process did not listen, taken off the peer's silence. */
   #deafMs = 0;
   #nextStatusMs = 0;
   #nextReqnodesMs = NEVER;
@@ -124,11 +126,12 @@ export class Membership {
   }
 
   /**
-   * This process did not run for a while: what the peer sent meanwhile waits in a socket, so that time proves nothing
-   * about the peer. Bounded, or a node that is always late would never declare anyone dead.
+   * Time passed between two inputs. What the peer sent while this process did not run waits in a socket, so a long stretch
+   * proves little: it counts as a quarter of the dead time at most, and a death takes at least four looks.
    */
-  wasDeaf(durationMs: number): void {
-    this.#deafMs = Math.min(this.#deafMs + durationMs, this.#peerDeadtimeMs);
+  passed(durationMs: number): void {
+    const countsMs = this.#peerDeadtimeMs / LOOKS_BEFORE_DEATH;
+    if (durationMs > countsMs) this.#deafMs += durationMs - countsMs;
   }
 
   /** Anything from the peer, copies included, arrived on a link. */
