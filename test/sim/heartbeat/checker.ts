@@ -117,7 +117,7 @@ export class Checker {
     const { nowMs, nodes, scenario, lastFaultMs } = this.#world;
     if (!this.#world.calm() || nowMs - lastFaultMs < LIVENESS_MS) return;
     if (nodes.every((node) => !node.processUp)) {
-      if (nodes.some((node) => !node.stopped)) this.violation("H2", "no daemon runs");
+      if (nodes.some((node) => node.machineUp && !node.stopped)) this.violation("H2", "no daemon runs");
       this.#world.faultNow();
       return;
     }

@@ -36,7 +36,6 @@ export class SimNode {
   /** Newest packet that this daemon was given. */
   heardGeneration = 0;
   heardSeq = 0;
-  lastFailureMs = Number.NEGATIVE_INFINITY;
   #life = 0;
   #boot = 0;
   #commands = 0;
@@ -222,7 +221,8 @@ export class SimNode {
 
   #event(event: ClusterEvent): void {
     if (event.level === "debug" && this.world.options.trace === undefined) return;
-    if (event.name === "script.failed" || event.name === "script.timeout") this.lastFailureMs = this.world.nowMs;
+    // a failure that outlasts the bad mood is still of it
+    if (event.name === "script.failed" || event.name === "script.timeout") this.world.faultNow();
     this.world.log(this.name, `${event.level} ${event.name}: ${event.text}`);
   }
 

@@ -6,7 +6,7 @@ import type { ClusterConfig, ServiceGroup, ServiceResource } from "@hacluster/he
  * `early-release`: a giver announces its release before its last stop. `no-initdead`: a booting node waits for nobody.
  * `wrong-order`: resources start in the wrong order. `forged-fence`: the device says OK and does nothing. `lying-stop`: a
  * failing stop says that it succeeded. `fresh-replay`: replays get numbers that were never used. `no-return`: a node that
- * asked to be restarted is not. `deaf-to-death`: a declared-dead node is never told, nor does it notice its own stall.
+ * asked to be restarted is not.
  */
 export const MUTATIONS = [
   "early-release",

@@ -6,7 +6,7 @@ import type { ResourceState } from "./resource-state.ts";
 /** After the last word the node stays a moment to answer requests for lost packets. */
 const LINGER_MS = 1000;
 /** Pause before groups that could not be stopped are tried again. */
-const BLOCKED_RETRY_MS = 30_000;
+const BLOCKED_RETRY_MS = 10_000;
 
 export interface ReleasePlan {
   readonly reason: string;
