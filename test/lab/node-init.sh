@@ -7,6 +7,7 @@
 # LAB_NODE     host name
 # LAB_DEVICES  folder with a node's device files
 # LAB_DISK     loop device that becomes /dev/sda6, or empty
+# LAB_MASKED   files of the kernel that the node must not reach, separated by spaces
 # LAB_PROJECT  the checkout, visible in the node under the same path
 # LAB_NODEJS   the node program
 set -u
@@ -18,18 +19,19 @@ fail() {
 }
 
 if [ "${1:-}" = pid1 ]; then
+  cd /
   read -r pid _ </proc/self/stat # /proc is still the outer one: this is the pid as the lab sees it
   mount -t proc proc /proc || fail "cannot mount /proc"
-  # The kernel is the host's, and so is its sysrq-trigger: writing "o" to it would power off the host.
-  if [ -e /proc/sysrq-trigger ]; then
-    mount --bind /dev/null /proc/sysrq-trigger || fail "cannot mask /proc/sysrq-trigger"
-    [ "$(stat -c %t:%T /proc/sysrq-trigger)" = 1:3 ] || fail "/proc/sysrq-trigger is not masked"
-  fi
   mount -t sysfs sysfs /sys 2>/dev/null # shows the node's own network devices; optional
+  # The kernel is the host's, and so are these files: writing "o" to sysrq-trigger would power off the host.
+  for file in $LAB_MASKED; do
+    [ -e "$file" ] || continue # not in this kernel
+    mount --bind /dev/null "$file" || fail "cannot mask $file"
+    [ "$(stat -c %t:%T "$file")" = 1:3 ] || fail "$file is not masked"
+  done
   echo "ready $pid" >&3
   exec 3>&- </dev/null
-  unset LAB_DIR LAB_NODE LAB_DEVICES LAB_DISK LAB_PROJECT LAB_NODEJS
-  cd /
+  unset LAB_DIR LAB_NODE LAB_DEVICES LAB_DISK LAB_MASKED LAB_PROJECT LAB_NODEJS
   while :; do # pid 1 inherits the orphans; wait collects them
     sleep infinity &
     wait $!
@@ -80,13 +82,13 @@ base=" $(cut -d' ' -f1 /proc/self/mountinfo | tr '\n' ' ') "
 made_here() { # MOUNT-ID: was it mounted by the node's own processes?
   case $base in *" $1 "*) return 1 ;; esac
 }
+cd /proc # the outer one: the only way back to it later
 unshare --pid --fork --kill-child "$0" pid1 2>/dev/null # it complains about SIGKILL
 echo "ended $?" >&3
 
-# Every process of the node is dead now. /proc is the dead pid namespace's; below it is the outer one.
-# Plain umounts: without mountinfo, a lazy or recursive one does not work.
-umount --no-mtab /proc/sysrq-trigger 2>/dev/null
-umount --no-mtab /proc
+# Every process of the node is dead now, and /proc is that of a dead pid namespace: put the outer one on top of it.
+mount --no-mtab --no-canonicalize --bind . /proc
+cd /
 [ -r /proc/self/mountinfo ] || fail "cannot reach the outer /proc"
 # Loop devices on files of the node's FUSE mounts (an attached replicated device). Another node may have the same path: where
 # the kernel can still tell the file's device number, it decides; where it cannot, the file's server is dead, here as there.
@@ -106,6 +108,7 @@ while read -r id _ number _ point rest; do
 done </proc/self/mountinfo
 tac /proc/self/mountinfo | while read -r id _ _ _ point _; do
   made_here "$id" || continue
+  case $point in /proc | /proc/*) continue ;; esac
   point=$(printf '%b' "$point")
   # an ext4 over a dead device may wait for I/O; never let that hold up a power loss
   timeout -s KILL 10 umount "$point" 2>/dev/null || umount -l "$point" 2>/dev/null

@@ -166,6 +166,7 @@ export class LabNode {
         LAB_NODE: name,
         LAB_DEVICES: devices,
         LAB_DISK: disk,
+        LAB_MASKED: MASKED_FILES.join(" "),
         LAB_PROJECT: project,
         LAB_NODEJS: process.execPath,
         PATH: process.env["PATH"] ?? "",
@@ -212,17 +213,18 @@ export class LabNode {
 
   /**
    * Refuse a node from which a program could harm the host: its pid namespace must be its own (so that halt and reboot end
-   * only that), and /proc/sysrq-trigger, which is the kernel's and so the host's, must be masked.
+   * only that), and the files through which it would reach the host's kernel must be masked.
    */
   async assertHarmless(): Promise<void> {
     const init = this.#requireOn();
     const own = namespaceOf(process.pid, "pid");
     const its = namespaceOf(init.pid, "pid");
     if (its === undefined || its === own) throw new Error(`node ${this.name} has no pid namespace of its own`);
-    const check = "[ ! -e /proc/sysrq-trigger ] || stat -c %F:%t:%T /proc/sysrq-trigger";
-    const seen = (await this.must(["sh", "-c", check])).trim();
-    if (seen !== "" && seen !== "character special file:1:3") {
-      throw new Error(`node ${this.name}: /proc/sysrq-trigger is not masked (${seen})`);
+    const check = 'for file; do [ ! -e "$file" ] || stat -c "%n %F %t:%T" "$file"; done';
+    const seen = await this.must(["sh", "-c", check, "sh", ...MASKED_FILES]);
+    for (const line of seen.split("\n")) {
+      if (line === "" || line.endsWith(" character special file 1:3")) continue;
+      throw new Error(`node ${this.name}: ${line.split(" ")[0]} is not masked (${line})`);
     }
   }
 
@@ -324,6 +326,16 @@ export class LabNode {
     this.#place.changed();
   }
 }
+
+/**
+ * Files of the kernel, so of the host, that no node may write: the user's handlers write "o" (power off) to the first; a
+ * program named in the second would be run by the host's kernel, outside of every namespace; the third suspends the machine.
+ */
+export const MASKED_FILES: readonly string[] = [
+  "/proc/sysrq-trigger",
+  "/proc/sys/kernel/core_pattern",
+  "/sys/power/state",
+];
 
 /** What every program of a node finds in its environment, whoever starts it. */
 export const NODE_ENVIRONMENT: readonly string[] = [

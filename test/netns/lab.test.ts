@@ -6,6 +6,7 @@ import { after, before, describe, type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { Lab } from "../lab/lab.ts";
 import { loopDevices } from "../lab/loop.ts";
+import { MASKED_FILES } from "../lab/node.ts";
 import { exitOf, must, processId, waitFor } from "../lab/process.ts";
 import { missing, type Needs, skipUnless } from "../support/requires.ts";
 
@@ -156,9 +157,28 @@ describe("lab: nodes", () => {
     await node.start();
   });
 
+  test("lab: what would reach the host's kernel is masked, and a node without the mask is refused", async (t) => {
+    if (needed(t)) return;
+    const node = lab.node("nodo1");
+    await node.start();
+    // core_pattern stands for all: every kernel has it, and a write to it that got through could be undone
+    const file = "/proc/sys/kernel/core_pattern";
+    assert.ok(MASKED_FILES.includes(file) && MASKED_FILES.includes("/proc/sysrq-trigger"));
+    const before = readFileSync(file, "utf8");
+    await node.must(["sh", "-c", `echo "|/bin/false" > ${file}`]);
+    assert.equal(readFileSync(file, "utf8"), before);
+    await node.assertHarmless();
+    await node.must(["umount", file]);
+    await assert.rejects(node.assertHarmless(), /nodo1: \/proc\/sys\/kernel\/core_pattern is not masked/);
+    await node.kill();
+    await node.start();
+    await node.assertHarmless();
+  });
+
   test("lab: the user's handlers end only the node they run in, never the host", async (t) => {
     if (needed(t)) return;
     const node = lab.node("nodo1");
+    await lab.node("nodo2").start();
     const handler = "echo o > /proc/sysrq-trigger ; halt -f";
     const hostInit = processId(1);
     // nothing of the kind runs before the mask is seen in place, from inside and from here
