@@ -186,9 +186,9 @@ function dumpOptions(
   if (options.length === 0 && plugins.length === 0) return;
   out.line(indent, `${section} {`);
   const inner = indent + 4;
-  // drbdadm keeps the hosts to promote apart and prints them last
-  const isLast = (setting: OptionSetting): boolean => setting.name === "become-primary-on";
-  for (const { name, value } of [...options.filter((o) => !isLast(o)), ...options.filter(isLast)]) {
+  // drbdadm keeps these two apart and prints them last, in this order
+  const rank = ({ name }: OptionSetting): number => ["stacked-timeouts", "become-primary-on"].indexOf(name);
+  for (const { name, value } of [...options].sort((a, b) => rank(a) - rank(b))) {
     if (value === undefined) out.line(inner, `${name};`);
     else out.statement(inner, name, (name === "become-primary-on" ? value : quote(value)).padStart(3));
   }

@@ -69,7 +69,7 @@ function parseOption(stream: TokenStream, section: OptionSection | "syncer", int
   switch (option.type.kind) {
     case "flag":
       stream.semicolon(name.text);
-      list.push(setting(undefined));
+      replace(list, setting(undefined));
       return;
     case "boolean":
       list.push(setting(parseBoolean(stream, word, name.text)));
@@ -80,9 +80,7 @@ function parseOption(stream: TokenStream, section: OptionSection | "syncer", int
       do names.push(stream.string(`a host name of ${name.text}`, false).text);
       while (!stream.is(";") && !stream.is("}") && !stream.atEnd && stream.current.at.line === stream.behind.line);
       stream.semicolon(name.text);
-      const previous = list.findIndex((s) => s.name === option.name);
-      if (previous !== -1) list.splice(previous, 1);
-      list.push(setting(names.join(" "), valueAt));
+      replace(list, setting(names.join(" "), valueAt));
       return;
     }
     default: {
@@ -99,6 +97,13 @@ function parseOption(stream: TokenStream, section: OptionSection | "syncer", int
       list.push(setting(option.name === "protocol" ? String(result.value) : token.text, token.at));
     }
   }
+}
+
+/** Of these options the later statement takes the place of the earlier one. */
+function replace(list: OptionSetting[], setting: OptionSetting): void {
+  const previous = list.findIndex((s) => s.name === setting.name);
+  if (previous !== -1) list.splice(previous, 1);
+  list.push(setting);
 }
 
 function parseBoolean(stream: TokenStream, word: OptionWord, spelling: string): string {
