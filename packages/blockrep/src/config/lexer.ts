@@ -26,6 +26,7 @@ export const WORD_MAX = 128;
 export const STRING_MAX = 255;
 
 const WORD = /[A-Za-z0-9._/-]+/y;
+const LOW_SURROGATE = /[\uDC00-\uDFFF]/;
 const IPV4 = /^[0-9]{1,3}(?:\.[0-9]{1,3}){3}$/;
 // at least two colons tell an address from `HOST:PORT`
 const IPV6 = /[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9._-]+)?/y;
@@ -40,8 +41,17 @@ export function tokenize(source: SourceFile, diagnostics: Diagnostics): Token[] 
   let offset = text.startsWith("\uFEFF") ? 1 : 0;
   let line = 1;
   let lineStart = offset;
-  // columns count characters, not UTF-16 halves
-  const position = (at: number): SourcePosition => ({ file, line, column: [...text.slice(lineStart, at)].length + 1 });
+  // columns count characters, not UTF-16 halves; counted on from the last place, so that long lines stay cheap
+  let counted = offset;
+  let column = 1;
+  const position = (at: number): SourcePosition => {
+    if (counted < lineStart) {
+      counted = lineStart;
+      column = 1;
+    }
+    for (; counted < at; counted++) if (!LOW_SURROGATE.test(text[counted] as string)) column++;
+    return { file, line, column };
+  };
 
   while (offset < text.length) {
     const char = text[offset] as string;
@@ -112,8 +122,9 @@ function quoted(text: string, start: number): { value: string; length: number; c
     value += text[i];
     i++;
   }
-  // most likely the quote is missing in front of the semicolon: reading on there avoids further findings
-  const semicolon = text.indexOf(";", start);
-  if (semicolon === -1 || semicolon >= i) return { value, length: i - start, closed: false };
-  return { value: text.slice(start + 1, semicolon), length: semicolon - start, closed: false };
+  // most likely the quote is missing in front of the semicolon or brace: reading on there avoids further findings
+  const rest = text.slice(start + 1, i);
+  const stop = rest.search(/[;}]/);
+  if (stop === -1) return { value, length: i - start, closed: false };
+  return { value: rest.slice(0, stop), length: stop + 1, closed: false };
 }

@@ -60,6 +60,7 @@ class Parser {
     const config: DrbdConfig = { file, global: this.#global, common: this.#common, resources: this.#resources };
     const checked = validate(config, this.#diagnostics);
     reportEffects(checked, this.#diagnostics);
+    sortByPlace(this.#diagnostics);
     return { config: checked, diagnostics: this.#diagnostics };
   }
 
@@ -141,4 +142,12 @@ class Parser {
     }
     for (const source of result) this.parseFile(source, depth + 1);
   }
+}
+
+/** Findings in the order of the text: scanner, parser and checks have each added theirs. */
+function sortByPlace(diagnostics: Diagnostics): void {
+  const files = [...new Set(diagnostics.items.map(({ at }) => at.file))];
+  diagnostics.items.sort(
+    ({ at: a }, { at: b }) => files.indexOf(a.file) - files.indexOf(b.file) || a.line - b.line || a.column - b.column,
+  );
 }
