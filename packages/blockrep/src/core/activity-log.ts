@@ -35,7 +35,7 @@ const NONE = -1;
 /**
  * Which 4 MiB extents may be written without a word to the disk first. After a crash all blocks of these "hot" extents
  * count as out of sync, so an extent enters (by a durable transaction) before the first write to it is submitted and
- * leaves only without references, when another one needs its slot.
+ * leaves only without references, when another one needs its slot or when nobody has used it for a while.
  *
  * ```text
  * tryAcquire ──true──────────────────────────────▶ write … release
@@ -55,6 +55,9 @@ export class ActivityLog {
   /** Slots that hold an extent without references, least recently used first; linked by slot number. */
   readonly #newer: Int32Array;
   readonly #older: Int32Array;
+  /** Age (see `grow`) at which each slot of that list was used last. */
+  readonly #idleSince: Uint32Array;
+  #age = 0;
   #lruOldest = NONE;
   #lruNewest = NONE;
   #lruLength = 0;
@@ -83,6 +86,7 @@ export class ActivityLog {
     this.#pending = new Uint8Array(usable);
     this.#newer = new Int32Array(usable).fill(NONE);
     this.#older = new Int32Array(usable).fill(NONE);
+    this.#idleSince = new Uint32Array(usable);
     for (let slot = 0; slot < usable; slot++) this.#free.push(slot); // taken from the end, as DRBD does
   }
 
@@ -160,6 +164,34 @@ export class ActivityLog {
     return "prepared";
   }
 
+  /** A period is over; `collectIdle` counts in these. */
+  grow(): void {
+    this.#age++;
+  }
+
+  /**
+   * Puts extents that nobody used for `periods` into the transaction being collected, to leave the log without another
+   * one taking their place: what is not being written need not be copied after a crash.
+   * @returns whether any were found
+   */
+  collectIdle(periods: number): boolean {
+    if (this.#inFlight !== undefined) return false;
+    let found = false;
+    while (this.#lruOldest !== NONE && this.#updates.length < AL_UPDATES_MAX) {
+      const slot = this.#lruOldest;
+      if (this.#age - (this.#idleSince[slot] as number) < periods) break;
+      const extent = this.#extents[slot] as number;
+      this.#unlink(slot);
+      this.#slotOf.delete(extent);
+      this.#replaced.push(extent);
+      this.#updates.push({ slot, extent: AL_EXTENT_FREE });
+      this.#extents[slot] = AL_EXTENT_FREE;
+      this.#pending[slot] = 1;
+      found = true;
+    }
+    return found;
+  }
+
   #collect(extent: number): void {
     let slot = this.#free.pop();
     if (slot === undefined) {
@@ -209,7 +241,10 @@ export class ActivityLog {
   /** The transaction is durable: its extents are hot, the writes that prepared it may start. */
   commit(): void {
     assert(this.#inFlight !== undefined, "no activity-log transaction to commit");
-    for (const { slot } of this.#updates) this.#pending[slot] = 0;
+    for (const { slot, extent } of this.#updates) {
+      this.#pending[slot] = 0;
+      if (extent === AL_EXTENT_FREE) this.#free.push(slot);
+    }
     this.#forgetTransaction();
     this.#trNumber = (this.#trNumber + 1) >>> 0;
     this.#contextStart += AL_CONTEXT_MAX;
@@ -225,9 +260,11 @@ export class ActivityLog {
     for (let i = this.#updates.length - 1; i >= 0; i--) {
       const { slot, extent } = this.#updates[i] as AlUpdate;
       const before = this.#replaced[i] as number;
-      this.#slotOf.delete(extent);
-      if (this.#references[slot] === 0) this.#unlink(slot);
-      this.#references[slot] = 0;
+      if (extent !== AL_EXTENT_FREE) {
+        this.#slotOf.delete(extent);
+        if (this.#references[slot] === 0) this.#unlink(slot);
+        this.#references[slot] = 0;
+      }
       this.#pending[slot] = 0;
       this.#extents[slot] = before;
       if (before === AL_EXTENT_FREE) {
@@ -287,6 +324,7 @@ export class ActivityLog {
   }
 
   #link(slot: number): void {
+    this.#idleSince[slot] = this.#age;
     this.#older[slot] = this.#lruNewest;
     this.#newer[slot] = NONE;
     if (this.#lruNewest === NONE) this.#lruOldest = slot;

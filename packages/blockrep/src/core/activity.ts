@@ -2,6 +2,7 @@ import { SECTOR_SIZE } from "../base/units.ts";
 import { AL_BLOCK_SIZE, alBlockPosition, encodeAlBlock } from "../meta/activity-log-block.ts";
 import { ActivityLog, type AlTransaction } from "./activity-log.ts";
 import { BITMAP_PAGE_BITS } from "./bitmap.ts";
+import { AL_IDLE_PERIOD_MS, AL_IDLE_PERIODS } from "./limits.ts";
 import type { Volume } from "./volume.ts";
 
 interface Waiting {
@@ -15,6 +16,9 @@ const EXTENTS_PER_PAGE: number = BITMAP_PAGE_BITS / 1024;
 /**
  * Gives writes their references in the activity log, and makes its transactions durable: data and bitmap pages of the
  * evicted extents first, then the log block, then the writes that waited. Writes that arrive meanwhile share the next one.
+ *
+ * Unlike DRBD it also lets extents go that nobody has written for a while, so that a crashed Primary copies back what it was
+ * working on and not all it ever touched. On disk that is an ordinary transaction whose updates say "free".
  */
 export class Activity {
   readonly #v: Volume;
@@ -24,6 +28,9 @@ export class Activity {
   /** The first waiting write found no slot; later ones must not take the slots that become free before it. */
   #starved = false;
   #pumping = false;
+  /** Told when the log is empty, or cannot become it. */
+  #emptied: (() => void)[] = [];
+  #nextPeriodMs = 0;
   transactions = 0;
 
   constructor(volume: Volume) {
@@ -43,6 +50,34 @@ export class Activity {
     this.#waiting = [];
     this.#starved = false;
     for (const one of waiting) this.#v.ctx.later(() => one.granted(false));
+    this.#tellEmptied();
+  }
+
+  nextDeadlineMs(): number {
+    return this.#log === undefined || this.#log.used === 0 ? Number.POSITIVE_INFINITY : this.#nextPeriodMs;
+  }
+
+  /** Extents that were idle for a while leave the log, one transaction at a time. */
+  tick(nowMs: number): void {
+    const log = this.#log;
+    if (log === undefined || nowMs < this.#nextPeriodMs) return;
+    this.#nextPeriodMs = nowMs + AL_IDLE_PERIOD_MS;
+    log.grow();
+    if (log.used > 0) this.#pumpLater();
+  }
+
+  /**
+   * Empties the log: whatever is written from now on begins cold. Call it when no write is under way.
+   * @param done called also when the disk fails meanwhile
+   */
+  empty(done: () => void): void {
+    const log = this.#log;
+    if (log === undefined || (log.used === 0 && !log.inFlight)) {
+      done();
+      return;
+    }
+    this.#emptied.push(done);
+    this.#pumpLater();
   }
 
   hotExtents(): number[] {
@@ -101,8 +136,18 @@ export class Activity {
       this.#waiting.shift();
       this.#prepared.push(head);
     }
+    // those that wait for a slot come first; idle extents leave when there is nothing else to write
+    const emptying = this.#emptied.length > 0;
+    if (this.#prepared.length === 0) log.collectIdle(emptying ? 0 : AL_IDLE_PERIODS);
     const transaction = log.begin();
     if (transaction !== undefined) this.#evict(log, transaction);
+    else if (emptying) this.#tellEmptied();
+  }
+
+  #tellEmptied(): void {
+    const emptied = this.#emptied;
+    this.#emptied = [];
+    for (const done of emptied) this.#v.ctx.later(done);
   }
 
   #evict(log: ActivityLog, transaction: AlTransaction): void {

@@ -218,7 +218,7 @@ export class Admin {
         });
       };
       if (!v.hasDisk) finish();
-      else v.flushAll(() => v.meta.syncBitmap(finish));
+      else v.flushAll(() => v.meta.syncBitmap(() => v.activity.empty(finish)));
     });
   }
 

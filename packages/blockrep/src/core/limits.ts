@@ -35,3 +35,8 @@ export const RECONNECT_PAUSE_MS = 1000;
 export const PROMOTION_TRIES = 4;
 /** A command that finds the handshake running is retried for this long. */
 export const TRANSIENT_RETRY_MS = 10_000;
+
+/** Idle extents of the activity log are looked for this often... */
+export const AL_IDLE_PERIOD_MS = 2000;
+/** ...and leave after so many such periods without a write: rarely enough to cost one log write in seconds. */
+export const AL_IDLE_PERIODS = 5;

@@ -361,11 +361,12 @@ export class Volume {
   }
 
   nextDeadlineMs(): number {
-    return this.target.nextDeadlineMs();
+    return Math.min(this.target.nextDeadlineMs(), this.activity.nextDeadlineMs());
   }
 
   tick(): void {
     this.target.tick();
+    this.activity.tick(this.ctx.nowMs);
   }
 
   snapshot(): VolumeSnapshot {
