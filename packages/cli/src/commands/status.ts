@@ -73,7 +73,7 @@ function renderNode(node: NodeView): string {
     ? "this node"
     : node.lastSeenMs === undefined
       ? "never heard"
-      : `heard ${node.lastSeenMs} ms ago`;
+      : `heard ${Math.round(node.lastSeenMs)} ms ago`;
   const kind = node.kind === "heartbeat" ? ", Heartbeat 3" : "";
   return `node     ${node.node.padEnd(12)} ${node.status.padEnd(8)} ${seen}${kind}${links === "" ? "" : `, ${links}`}`;
 }

@@ -79,6 +79,7 @@ export class ClusterEngine implements ClusterInputs {
     this.#groups = new ServiceGroups(context);
     this.#membership = new Membership(context, {
       post: (message) => this.#post(message),
+      peerIsHacluster: () => this.#peer.kind === "hacluster",
       peerDied: () => {
         this.#stream?.declaredDead();
         this.#protocol.peerDied();

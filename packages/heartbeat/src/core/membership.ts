@@ -4,7 +4,7 @@ import { replicatedResources } from "./failback.ts";
 import { OwnStall } from "./own-stall.ts";
 import type { LinkView, NodeStatus } from "./ports.ts";
 
-/** After its start a node asks others for this much more patience… */
+/** After its start a node asks a real Heartbeat, or a peer it does not know yet, for this much more patience… */
 const START_GRACE_MS = 2000;
 /** …for this long. @see Heartbeat 3.0.6 announced dead time */
 const START_GRACE_UNTIL_MS = 5000;
@@ -18,6 +18,7 @@ const LOOKS_BEFORE_DEATH = 4;
 export interface MembershipListener {
   /** Send a message of ours, with the report added. */
   post(message: HaMessage): void;
+  peerIsHacluster(): boolean;
   peerDied(): void;
   /** Every node is heard or dead, and the node list agreed: this node may become active. */
   ready(): void;
@@ -104,7 +105,9 @@ export class Membership {
   /** How long others are told to wait for us. */
   #announcedMs(): number {
     const { config, nowMs, startedMs } = this.#context;
-    return config.deadtimeMs + (nowMs - startedMs < START_GRACE_UNTIL_MS ? START_GRACE_MS : 0);
+    // the original asks for it because its start forks and blocks; ours does not, and a peer like us knows that
+    const graced = nowMs - startedMs < START_GRACE_UNTIL_MS && !this.#listener.peerIsHacluster();
+    return config.deadtimeMs + (graced ? START_GRACE_MS : 0);
   }
 
   sendStatus(): void {
