@@ -40,3 +40,8 @@ export class Context {
 
 /** No deadline. */
 export const NEVER: number = Number.POSITIVE_INFINITY;
+
+/** Earliest of the times that are still to come: what is due by now has been looked at and waits for something else. */
+export function soonest(nowMs: number, ...timesMs: readonly number[]): number {
+  return timesMs.reduce((earliest, timeMs) => (timeMs > nowMs ? Math.min(earliest, timeMs) : earliest), NEVER);
+}

@@ -1,7 +1,7 @@
 import { ErrorCode, HaError, type Prng } from "@hacluster/blockrep/base";
 import { missingMandatoryField } from "../wire/common-fields.ts";
 import { type HaField, HaMessage, isUnsequenced, MessageType } from "../wire/message.ts";
-import { Context } from "./context.ts";
+import { Context, NEVER, soonest } from "./context.ts";
 import { setName } from "./group-set.ts";
 import { Membership } from "./membership.ts";
 import { OwnStream } from "./own-stream.ts";
@@ -155,10 +155,11 @@ export class ClusterEngine implements ClusterInputs {
   }
 
   nextDeadline(): number {
-    if (this.#context.closed) return Number.POSITIVE_INFINITY;
-    return Math.min(
+    if (this.#context.closed) return NEVER;
+    return soonest(
+      this.#context.nowMs,
       this.#membership.deadline(),
-      this.#stream?.deadline() ?? Number.POSITIVE_INFINITY,
+      this.#stream?.deadline() ?? NEVER,
       this.#groups.deadline(),
       this.#protocol.deadline(),
     );

@@ -1,5 +1,5 @@
 import { formatHex, HaMessage, MessageType } from "../wire/message.ts";
-import { type Context, NEVER } from "./context.ts";
+import { type Context, NEVER, soonest } from "./context.ts";
 import { replicatedResources } from "./failback.ts";
 import { OwnStall } from "./own-stall.ts";
 import type { LinkView, NodeStatus } from "./ports.ts";
@@ -236,12 +236,14 @@ export class Membership {
   }
 
   deadline(): number {
-    let earliest = this.#nextStatusMs;
-    if (this.#peer !== "dead") earliest = Math.min(earliest, this.#peerDeadAtMs());
-    if (this.peerAlive && !this.#late)
-      earliest = Math.min(earliest, this.#peerLastStatusMs + this.#context.config.warntimeMs);
-    if (this.#own === "up") earliest = Math.min(earliest, this.#nextReqnodesMs);
-    return earliest;
+    const { nowMs, config } = this.#context;
+    return soonest(
+      nowMs,
+      this.#nextStatusMs,
+      this.#peer === "dead" ? NEVER : this.#peerDeadAtMs(),
+      this.peerAlive && !this.#late ? this.#peerLastStatusMs + config.warntimeMs : NEVER,
+      this.#own === "up" ? this.#nextReqnodesMs : NEVER,
+    );
   }
 
   links(): readonly LinkView[] {

@@ -1,5 +1,5 @@
 import { type HaMessage, MessageType } from "../wire/message.ts";
-import { NEVER } from "./context.ts";
+import { NEVER, soonest } from "./context.ts";
 import { failbackObstacle } from "./failback.ts";
 import { ALL, FOREIGN, LOCAL, mirrored, NONE, setBits, setName } from "./group-set.ts";
 import type { ClusterCommand, CommandResult, ServiceGroup } from "./ports.ts";
@@ -10,8 +10,12 @@ import { Standby } from "./standby.ts";
 
 /** Two real nodes, or one of each kind, wait this long after the first `resource` message. @see Heartbeat 3.0.6 RQSTDELAY */
 const REQUEST_DELAY_MS = 10_000;
-/** A real node calls itself stable before its scripts have ended; a standby request before that starts things twice. */
-const REAL_STABLE_FOR_MS = 5000;
+/**
+ * A real node calls itself stable before its scripts have ended, and a standby of its own meanwhile starts things twice:
+ * it is given something only after the one, and asked to give only after the other.
+ */
+const REAL_TAKES_AFTER_MS = 2500;
+const REAL_GIVES_AFTER_MS = 5000;
 /** Overlapping claims this long are no transition any more. */
 const CONFLICT_MS = 2000;
 const REAL_CONFLICT_MS = 5000;
@@ -46,6 +50,8 @@ export class ResourceProtocol {
   #request: Request | undefined;
   #stopCommand: { readonly id: number; readonly deadlineMs: number } | undefined;
   #delayed = false;
+  /** The peer's `starting` came before this node could answer it. */
+  #owesAnswer = false;
   #leftovers = NONE;
   #stoppingLeftovers = NONE;
   #conflictSinceMs = NEVER;
@@ -85,12 +91,17 @@ export class ResourceProtocol {
     }
     this.#state.phase = "starting";
     membership.becomeActive();
-    if (membership.peer !== "dead") this.#state.post(MessageType.starting, {});
+    if (membership.peer !== "dead") {
+      this.#state.post(MessageType.starting, {});
+      if (this.#owesAnswer) this.#state.announce();
+    }
+    this.#owesAnswer = false;
     this.step();
   }
 
   peerRestarted(): void {
     this.#standby.cancel("the other node restarted");
+    this.#owesAnswer = false;
     this.#state.peer.reborn();
     this.#requestTimerMs = NEVER;
   }
@@ -144,7 +155,8 @@ export class ResourceProtocol {
       case MessageType.starting:
         // always answered: a node that started waits for this without a limit
         peer.starting();
-        if (phase !== "init") this.#state.announce();
+        if (phase === "init") this.#owesAnswer = true;
+        else this.#state.announce();
         break;
       case MessageType.resource:
         if (peer.real) this.#realResource(message, seq);
@@ -288,7 +300,8 @@ export class ResourceProtocol {
   }
 
   deadline(): number {
-    return Math.min(
+    return soonest(
+      this.#state.context.nowMs,
       this.#requestTimerMs,
       this.#standby.deadline(),
       this.#recovery.deadline(),
@@ -414,7 +427,7 @@ export class ResourceProtocol {
     if (request === undefined) return;
     const { context, move, hold, groups } = this.#state;
     if (request.kind === "takeover") {
-      if (!request.begun && this.#standby.possible) {
+      if (!request.begun && this.#possible(REAL_GIVES_AFTER_MS)) {
         request.begun = true;
         this.#state.post(MessageType.takeover, { rsc_hold: setName(request.set) });
       }
@@ -438,9 +451,9 @@ export class ResourceProtocol {
     if (request.id !== undefined) this.#state.context.sink.commandDone(request.id, { ok, text });
   }
 
-  #possible(): boolean {
+  #possible(realStableForMs: number = REAL_TAKES_AFTER_MS): boolean {
     const { peer } = this.#state;
-    return this.#standby.possible && (!peer.real || peer.stableForMs >= REAL_STABLE_FOR_MS);
+    return this.#standby.possible && (!peer.real || peer.stableForMs >= realStableForMs);
   }
 
   /** A start failed here and the other node may do better. Heartbeat pushes away the wrong set; we move the right one. */

@@ -82,6 +82,8 @@ export class ResourceState {
   }
 
   announceChange(): void {
+    // a real giver expects the taker's `done` first
+    if (this.peer.real && this.move?.phase === "take") return;
     if (this.phase === "stable" && this.#lastAnnounced !== `${this.hold}/${this.wireStable ? "1" : "0"}`)
       this.announce();
   }
