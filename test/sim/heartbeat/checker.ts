@@ -99,7 +99,8 @@ export class Checker {
     for (const node of nodes) {
       const last = network.lastDelivered.get(node.name) ?? 0;
       const listener = this.#world.other(node);
-      if (listener.speaks && listener.listeningMs(last) >= scenario.config.deadtimeMs - scenario.config.keepaliveMs)
+      // a stretch in which it slept counts a little too, see Membership.passed
+      if (listener.speaks && listener.listeningMs(last) >= scenario.config.deadtimeMs / 2)
         this.#silence.set(node.name, nowMs);
     }
     if (!this.#world.calm() || nodes.some((node) => !node.speaks)) this.#passingSince = nowMs;

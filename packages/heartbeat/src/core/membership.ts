@@ -251,9 +251,9 @@ export class Membership {
   }
 
   #peerDeadAtMs(): number {
-    return this.#peerHeard
-      ? this.#peerLastHeardMs + this.#peerDeadtimeMs + this.#deafMs
-      : this.#context.startedMs + this.#context.config.initdeadMs;
+    const { startedMs, config } = this.#context;
+    const silentAtMs = this.#peerHeard ? this.#peerLastHeardMs + this.#peerDeadtimeMs : startedMs + config.initdeadMs;
+    return silentAtMs + this.#deafMs;
   }
 
   #declareDead(): void {
