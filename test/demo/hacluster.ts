@@ -44,10 +44,6 @@ export class Hacluster {
     await this.#must("blockrep", "up", RESOURCE);
   }
 
-  async down(): Promise<void> {
-    await this.#must("blockrep", "down", RESOURCE);
-  }
-
   /** Make this node's data the data: the first sync goes from here to the peer. */
   async forcePrimary(): Promise<void> {
     await this.#must("blockrep", "primary", "--force", RESOURCE);

@@ -71,11 +71,6 @@ export class Scenario {
       await this.#one.node.must(["sh", "-c", script], { input: this.#page() });
       await this.#one.secondary();
     });
-    // An orderly down empties the activity log. Else mkfs, which discards the whole device, leaves all of it "hot", and a
-    // crash would be followed by a copy of all of it; with DRBD's kernel module too.
-    await step("down", "both: hacluster blockrep down r0 (the cluster's start brings it up again)", () =>
-      Promise.all([this.#one.down(), this.#two.down()]),
-    );
   }
 
   async #firstSync(): Promise<void> {

@@ -73,7 +73,7 @@ export class Lab {
     const folder = stateFolder(this.name);
     this.#record();
     mkdirSync(folder);
-    await must(["mount", "-t", "tmpfs", "-o", "mode=755", "hacluster-lab", folder]);
+    await must(["mount", "-t", "tmpfs", "-o", "mode=755", "hacluster-nodes", folder]);
     await must(["mount", "--make-private", folder]);
     const devices = join(folder, "devices");
     mkdirSync(devices);

@@ -4,9 +4,9 @@ import { detachLoops } from "./loop.ts";
 import { isAlive, killProcess, type ProcessId, run, waitFor } from "./process.ts";
 
 /** Running labs: a record and a tmpfs each. */
-const STATE = "/run/hacluster-lab";
+const STATE = "/run/hacluster-nodes";
 /** Disk images: large, so not in memory. */
-const IMAGES = "/var/tmp/hacluster-lab";
+const IMAGES = "/var/tmp/hacluster-nodes";
 
 /** What is needed to take a lab away without the process that made it. */
 export interface LabRecord {

@@ -25,7 +25,7 @@ function traces(name: string): string[] {
   return [
     ...mounts.filter((line) => line.includes(name)),
     ...loopDevices().flatMap(({ device, backing }) => (backing.includes(name) ? [`${device} ${backing}`] : [])),
-    ...[`/run/hacluster-lab/${name}`, `/run/hacluster-lab/${name}.json`, `/var/tmp/hacluster-lab/${name}`].filter(
+    ...[`/run/hacluster-nodes/${name}`, `/run/hacluster-nodes/${name}.json`, `/var/tmp/hacluster-nodes/${name}`].filter(
       (path) => existsSync(path),
     ),
     ...readdirSync("/proc")
@@ -33,7 +33,7 @@ function traces(name: string): string[] {
       .flatMap((pid) => {
         try {
           const environment = readFileSync(`/proc/${pid}/environ`, "utf8");
-          return environment.includes(`/run/hacluster-lab/${name}/`) ? [`process ${pid}`] : [];
+          return environment.includes(`/run/hacluster-nodes/${name}/`) ? [`process ${pid}`] : [];
         } catch {
           return [];
         }
