@@ -126,7 +126,7 @@ describe("lab: nodes", () => {
     await assert.rejects(node.exec(["true"]), /nodo2 is off/);
     // other labs of this machine have a nodo2 as well
     const ours = ({ backing }: { backing: string }): boolean =>
-      (backing.includes(name) && backing.includes("nodo2")) || backing.endsWith("/var/lib/fs");
+      (backing.includes(lab.name) && backing.includes("nodo2")) || backing.endsWith("/var/lib/fs");
     assert.ok(await waitFor(() => !loopDevices().some(ours), 2_000), JSON.stringify(loopDevices()));
     assert.equal(await canPing(lab, "nodo1", "nodo2"), false);
     await node.start();
