@@ -143,17 +143,18 @@ describe("lab: nodes", () => {
     const node = lab.node("nodo2");
     await node.start();
     node.spawn(["nbdkit", "-f", "-U", "/run/disk.sock", "file", "/dev/sda6"]);
+    const file = `disk-${process.pid}`; // loop devices are global: another lab may run beside this one
     const attach = [
       "until [ -S /run/disk.sock ]; do sleep 0.02; done",
-      "mkdir /run/view && setsid nbdfuse /run/view/disk nbd+unix:///?socket=/run/disk.sock </dev/null >/dev/null 2>&1 &",
-      "until [ -e /run/view/disk ]; do sleep 0.02; done",
-      "losetup --find --show --direct-io=on /run/view/disk",
+      `mkdir /run/view && setsid nbdfuse /run/view/${file} nbd+unix:///?socket=/run/disk.sock </dev/null >/dev/null 2>&1 &`,
+      `until [ -e /run/view/${file} ]; do sleep 0.02; done`,
+      `losetup --find --show --direct-io=on /run/view/${file}`,
     ].join("\n");
     const device = (await node.must(["sh", "-c", attach], { timeoutMs: 10_000 })).trim();
     await node.must(["sh", "-c", `mkfs.ext4 -q ${device} && mount ${device} /mnt && echo x >/mnt/file`]);
     await node.kill();
     assert.deepEqual(
-      loopDevices().filter((entry) => entry.device === device && entry.backing.endsWith("/disk")),
+      loopDevices().filter((entry) => entry.backing.endsWith(file)),
       [],
     );
     await node.start();
