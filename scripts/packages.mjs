@@ -1,4 +1,5 @@
-// The Debian packages that the project uses, in one place. `--tests`: all that the tests need; `--demo`: the demo's.
+// The Debian packages that the project uses, in one place. `--tests`: all that the tests need; `--demo`: the demo's;
+// `--bench`: the benchmark's.
 import { pathToFileURL } from "node:url";
 
 /** Compiles fs-ext at npm install. */
@@ -31,11 +32,14 @@ export const TESTS = [
   "user-mode-linux",
 ];
 
+/** The load generator, and the peers that `npm run bench` measures where they are installed. */
+export const BENCH = ["fio", "nbdkit", "qemu-system-common", "qemu-utils"];
+
 if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
-  const lists = { "--build": BUILD, "--demo": DEMO, "--tests": [...BUILD, ...DEMO, ...TESTS] };
+  const lists = { "--build": BUILD, "--demo": DEMO, "--tests": [...BUILD, ...DEMO, ...TESTS], "--bench": BENCH };
   const list = lists[process.argv[2]];
   if (list === undefined) {
-    console.error("usage: packages.mjs --build | --demo | --tests");
+    console.error("usage: packages.mjs --build | --demo | --tests | --bench");
     process.exitCode = 2;
   } else console.log(list.join(" "));
 }
