@@ -44,6 +44,7 @@ function words(s: Superblock): string {
 }
 
 function lastSize(s: Superblock): string {
+  if (s.laSizeSectors === 0) return "zero size device -- never seen peer yet?";
   const kib = s.laSizeSectors / 2;
   const size = kib >= 1024 * 1024 ? `${Math.round(kib / 1024 / 1024)} GB` : `${Math.round(kib / 1024)} MB`;
   return `last agreed size: ${kib < 1024 ? `${kib} KB` : size} (${s.laSizeSectors} sectors)`;
