@@ -88,7 +88,10 @@ export class ConnectionSetup {
   }
 
   nextDeadlineMs(): number {
-    let next = Math.min(this.#dialling === undefined ? this.#dialAt : this.#dialDeadline, this.#checkAt);
+    const complete = this.#data !== undefined && this.#meta !== undefined;
+    let next = this.#checkAt;
+    if (this.#dialling !== undefined) next = Math.min(next, this.#dialDeadline);
+    else if (!complete) next = Math.min(next, this.#dialAt);
     for (const at of this.#unknown.values()) next = Math.min(next, at);
     return next;
   }

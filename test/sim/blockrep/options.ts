@@ -1,0 +1,96 @@
+import type { Prng } from "@hacluster/blockrep/base";
+import type { EngineOptions, Mutations } from "@hacluster/blockrep/unstable/core/ports";
+
+export interface SimOptions {
+  /** A protection to take away; the run is expected to turn red for some seeds. */
+  readonly mutations?: Mutations;
+  readonly trace?: (line: string) => void;
+  /** No faults at all: a failure is then one of the plain path. */
+  readonly calm?: boolean;
+}
+
+export interface Scenario {
+  readonly deviceSectors: number;
+  /** New metadata and a forced Primary instead of two disks that were synced long ago. */
+  readonly fresh: boolean;
+  readonly options: EngineOptions;
+  readonly durationMs: number;
+  readonly queueDepth: number;
+  /** Sectors that writes begin at: few enough that they meet again, in more extents than the activity log holds. */
+  readonly places: readonly number[];
+}
+
+const MIB = 2048; // sectors
+
+export function scenarioOf(prng: Prng, options: SimOptions): Scenario {
+  const fresh = prng.chance(1, 6);
+  const deviceSectors = fresh ? prng.between(8, 24) * MIB : 400 * MIB + prng.between(0, 4000);
+  const pingTimeoutMs = prng.between(200, 500);
+  const places: number[] = [];
+  const usable = deviceSectors - 4096;
+  for (let i = 0; i < 12; i++) places.push(prng.below(64) * 8 + prng.below(3));
+  for (let i = 0; i < 120; i++) {
+    const place = prng.below(usable - 512);
+    places.push(prng.chance(3, 4) ? place - (place % 8) : place);
+  }
+  return {
+    deviceSectors,
+    fresh,
+    durationMs: prng.between(6, 16) * 1000,
+    queueDepth: prng.pick([1, 2, 4, 8]),
+    places,
+    options: {
+      resource: "r0",
+      net: {
+        protocol: "C",
+        timeoutMs: 2000,
+        connectIntMs: 1000,
+        pingIntMs: 1000,
+        pingTimeoutMs,
+        socketCheckTimeoutMs: 0,
+        koCount: prng.pick([2, 3]),
+        maxBuffers: 8192,
+        maxEpochSize: prng.pick([3, 2048]),
+        allowTwoPrimaries: false,
+        cramHmacAlg: prng.chance(1, 8) ? "sha1" : "",
+        sharedSecret: "secret",
+        afterSb0p: "disconnect",
+        afterSb1p: "disconnect",
+        afterSb2p: "disconnect",
+        alwaysAsbp: false,
+        rrConflict: "disconnect",
+        dataIntegrityAlg: "",
+        verifyAlg: "",
+        csumsAlg: "",
+        useRle: prng.chance(3, 4),
+      },
+      volumes: [
+        {
+          volume: 0,
+          minor: 0,
+          disk: {
+            meta: { kind: "internal" },
+            sizeSectors: 0,
+            onIoError: "detach",
+            fencing: "dont-care",
+            alExtents: 67,
+            diskFlushes: true,
+            mdFlushes: true,
+            resyncRateKib: 2_000_000,
+            cPlanAhead: prng.chance(1, 4) ? 20 : 0,
+            cDelayTarget: 10,
+            cFillTargetSectors: 0,
+            cMaxRateKib: 2_000_000,
+            cMinRateKib: 250,
+            diskTimeoutMs: 0,
+          },
+        },
+      ],
+      onNoDataAccessible: "io-error",
+      handlers: [],
+      protocolMin: 100,
+      protocolMax: 101,
+      ...(options.mutations === undefined ? {} : { mutations: options.mutations }),
+    },
+  };
+}

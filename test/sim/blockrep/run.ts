@@ -1,0 +1,130 @@
+import type { SimNode } from "./node.ts";
+import type { SimOptions } from "./options.ts";
+import { World } from "./world.ts";
+
+export interface SeedResult {
+  readonly events: number;
+  readonly violations: readonly string[];
+  readonly traceHash: string;
+}
+
+const CONVERGE_MS = 120_000;
+
+/** Faults of one run, decided before it begins. */
+function planFaults(world: World): void {
+  const { prng } = world;
+  const { durationMs } = world.scenario;
+  const count = prng.between(1, 6);
+  for (let i = 0; i < count; i++) {
+    const node = world.nodes[prng.below(2)] as SimNode;
+    world.at(prng.between(1500, durationMs), fault(world, node));
+  }
+}
+
+function fault(world: World, node: SimNode): () => void {
+  const { prng } = world;
+  const kind = prng.below(100);
+  const length = prng.between(100, 6000);
+  const crash = (one: SimNode): void => {
+    if (!one.machineUp) return;
+    world.note(`${one.index} power loss`);
+    world.powerLoss(one);
+    world.operator.nodeDied(one);
+  };
+  if (kind < 20) return () => crash(node);
+  if (kind < 35) {
+    return () => {
+      for (const one of world.nodes) crash(one);
+    };
+  }
+  if (kind < 50) {
+    return () => {
+      if (node.engine === undefined) return;
+      world.note(`${node.index} process dies`);
+      node.processCrash();
+      world.operator.nodeDied(node);
+    };
+  }
+  if (kind < 68) {
+    const oneWay = prng.chance(1, 3);
+    return () => {
+      world.note(`cut ${oneWay ? node.index : "both"} for ${length}`);
+      for (const index of oneWay ? [node.index] : [0, 1]) {
+        world.network.setCut(index, true);
+        world.after(length, () => world.network.setCut(index, false));
+      }
+    };
+  }
+  if (kind < 78) {
+    return () => {
+      world.note("reset");
+      world.network.resetAll();
+    };
+  }
+  if (kind < 86) {
+    return () => {
+      world.note(`${node.index} pauses for ${length}`);
+      node.pause(length);
+    };
+  }
+  if (kind < 94) {
+    const operation = prng.pick(["read", "write", "flush", "flush"] as const);
+    return () => {
+      // the only good disk must not fail as well: then there is nothing left to check
+      if (!world.shared || !world.operator.converged()) return;
+      world.note(`${node.index} next ${operation} fails`);
+      node.failNext = operation;
+    };
+  }
+  return () => {
+    world.note(`${node.index} slow disk for ${length}`);
+    node.slowMs = prng.between(20, 400);
+    world.after(length, () => {
+      node.slowMs = 0;
+    });
+  };
+}
+
+/** One seed of the replication simulator: the same seed and options give the same run, hash included. */
+export function runSeed(seed: number, options: SimOptions = {}): SeedResult {
+  const world = new World(seed, options);
+  try {
+    if (options.calm !== true) planFaults(world);
+    world.operator.start();
+    world.runUntil(world.scenario.durationMs, () => false);
+    finish(world);
+  } catch (error) {
+    world.violation("crash", error instanceof Error ? (error.stack ?? error.message) : String(error));
+  }
+  world.note(`acknowledged ${world.operator.application.acknowledged}`);
+  return { events: world.events, violations: world.violations, traceHash: world.traceHash };
+}
+
+/** Everything is repaired; the two disks have to become equal, and to hold what was acknowledged. */
+function finish(world: World): void {
+  if (world.violations.length > 0) return;
+  world.note("repaired");
+  world.operator.calm = true;
+  for (const index of [0, 1]) world.network.setCut(index, false);
+  for (const node of world.nodes) {
+    node.slowMs = 0;
+    node.failNext = undefined;
+  }
+  if (!world.runUntil(world.nowMs + CONVERGE_MS, () => world.operator.converged())) {
+    if (world.violations.length === 0) world.violation("D3", "the nodes do not find together again");
+    return;
+  }
+  const [a, b] = world.nodes;
+  const sectors = new Set([...a.store.writtenSectors(), ...b.store.writtenSectors()]);
+  for (const sector of sectors) {
+    const [x, y] = [a.store.id(sector), b.store.id(sector)];
+    if (x !== y) {
+      world.violation("D3", `sector ${sector} holds ${x} on node 0 and ${y} on node 1: ${a.model.describe(sector)}`);
+      return;
+    }
+    if (!a.model.allows(sector, x, world.stamp)) {
+      world.violation("D1", `sector ${sector} holds ${x} at the end, expected ${a.model.describe(sector)}`);
+      return;
+    }
+  }
+}

@@ -1,0 +1,179 @@
+import { Prng } from "@hacluster/blockrep/base";
+import type { EngineEvent } from "@hacluster/blockrep/unstable/core/ports";
+import { MdFlag } from "@hacluster/blockrep/unstable/meta/superblock";
+import { ConnState, DiskState, Role, unpackState } from "@hacluster/blockrep/unstable/wire/state-word";
+import { EventQueue } from "../heartbeat/queue.ts";
+import { Model } from "./model.ts";
+import { Network } from "./network.ts";
+import { SimNode } from "./node.ts";
+import { Operator } from "./operator.ts";
+import { type Scenario, type SimOptions, scenarioOf } from "./options.ts";
+
+const SYNCED_UUID = 0x9b10df57fab8a2aen;
+
+/** Two machines, a network, an application and an operator, in virtual time. One seed decides everything. */
+export class World {
+  readonly prng: Prng;
+  readonly scenario: Scenario;
+  readonly options: SimOptions;
+  readonly network: Network;
+  readonly nodes: readonly [SimNode, SimNode];
+  readonly operator: Operator;
+  readonly violations: string[] = [];
+  readonly #queue: EventQueue = new EventQueue();
+  nowMs = 0;
+  /** Order of what the application saw; finer than the clock. */
+  stamp = 0;
+  events = 0;
+  #hash = 0x811c9dc5;
+
+  constructor(seed: number, options: SimOptions) {
+    this.prng = new Prng(seed);
+    this.options = options;
+    this.scenario = scenarioOf(this.prng, options);
+    this.network = new Network(this);
+    const model = new Model();
+    this.nodes = [new SimNode(this, 0, model), new SimNode(this, 1, model)];
+    for (const node of this.nodes) {
+      node.createMetadata(
+        this.scenario.fresh
+          ? undefined
+          : {
+              laSizeSectors: node.layout.dataSectorsMax,
+              uuids: { current: SYNCED_UUID, bitmap: 0n, history0: 0n, history1: 0n },
+              flags: MdFlag.alClean | MdFlag.consistent | MdFlag.wasUpToDate,
+              alExtents: 67,
+            },
+      );
+    }
+    this.operator = new Operator(this);
+  }
+
+  at(ms: number, run: () => void): void {
+    this.#queue.push(Math.max(ms, this.nowMs), run);
+  }
+
+  after(ms: number, run: () => void): void {
+    this.at(this.nowMs + ms, run);
+  }
+
+  get traceHash(): string {
+    return (this.#hash >>> 0).toString(16).padStart(8, "0");
+  }
+
+  get tracing(): boolean {
+    return this.options.trace !== undefined;
+  }
+
+  trace(line: string): void {
+    this.options.trace?.(`${String(this.nowMs).padStart(6)} ${line}`);
+  }
+
+  note(line: string): void {
+    for (let i = 0; i < line.length; i++) this.#hash = Math.imul(this.#hash ^ line.charCodeAt(i), 0x01000193);
+    this.#hash = Math.imul(this.#hash ^ this.nowMs, 0x01000193);
+    if (this.tracing) this.trace(line);
+  }
+
+  violation(rule: string, text: string): void {
+    this.note(`VIOLATION ${rule} ${text}`);
+    if (this.violations.length < 20) this.violations.push(`${rule} at ${this.nowMs} ms: ${text}`);
+  }
+
+  /** Runs until `done` says so or the time is over. @returns whether it was done */
+  runUntil(endMs: number, done: () => boolean): boolean {
+    let check = this.nowMs;
+    while (this.violations.length === 0) {
+      if (this.nowMs >= check) {
+        if (done()) return true;
+        check = this.nowMs + 100;
+      }
+      const event = this.#queue.pop();
+      if (event === undefined || event.at > endMs) {
+        if (event !== undefined) this.#queue.push(event.at, event.run);
+        this.nowMs = endMs;
+        return done();
+      }
+      this.nowMs = event.at;
+      this.events++;
+      event.run();
+    }
+    return false;
+  }
+
+  other(node: SimNode): SimNode {
+    return this.nodes[1 - node.index] as SimNode;
+  }
+
+  get shared(): boolean {
+    return this.nodes[0].model === this.nodes[1].model;
+  }
+
+  /** From here on this node's disk may miss what the other gets. */
+  fallBehind(node: SimNode): void {
+    if (!this.shared) return;
+    const ahead = this.other(node);
+    node.model = ahead.model.clone(++this.stamp);
+    ahead.model.soloAcks = 0;
+    node.model.soloAcks = 0;
+  }
+
+  powerLoss(node: SimNode): void {
+    const other = this.other(node);
+    if (this.shared && other.machineUp) this.fallBehind(node);
+    node.model.lostUnflushed();
+    node.powerLoss();
+  }
+
+  /** The disk of a node failed an operation; what it held since its last flush is uncertain. */
+  diskFailed(node: SimNode): void {
+    this.note(`${node.index} disk fails`);
+    if (this.shared) this.fallBehind(node);
+    node.model.lostUnflushed();
+  }
+
+  engineEvent(node: SimNode, event: EngineEvent): void {
+    if (event.type === "note") {
+      if (this.tracing) this.trace(`${node.index} ${event.text}`);
+      return;
+    }
+    if (event.type === "state") this.#stateEvent(node, event.from, event.to, event.cause);
+    else if (event.type === "network") this.note(`${node.index} net ${event.text}`);
+    else if (event.type === "handshake") this.note(`${node.index} ${event.text}`);
+    else if (event.type === "resync-start") this.note(`${node.index} resync ${event.role} ${event.blocks}`);
+    else if (event.type === "uuids") {
+      this.note(`${node.index} uuids ${event.cause} ${event.current.toString(16)}:${event.bitmap.toString(16)}`);
+    } else if (event.type === "disk-error") this.note(`${node.index} disk error ${event.operation}`);
+  }
+
+  #stateEvent(node: SimNode, from: number, to: number, cause: string): void {
+    const old = unpackState(from);
+    const now = unpackState(to);
+    this.note(
+      `${node.index} ${old.role}/${old.peer} c${old.conn} ${old.disk}/${old.pdsk} -> ${now.role}/${now.peer} c${now.conn} ${now.disk}/${now.pdsk} ${cause}`,
+    );
+    const other = this.other(node);
+    if (now.conn === ConnState.SyncTarget && old.conn !== ConnState.SyncTarget && old.conn !== ConnState.PausedSyncT) {
+      if (!this.shared && node.model.soloAcks > 0 && !this.operator.mayLose(node)) {
+        this.violation("D5", `node ${node.index} becomes target with ${node.model.soloAcks} acknowledged writes of its own`);
+      }
+    }
+    const synced = old.disk === DiskState.Inconsistent && now.disk === DiskState.UpToDate && now.conn === ConnState.Connected;
+    if (synced && old.conn === ConnState.SyncTarget) {
+      node.model = other.model;
+      node.model.soloAcks = 0;
+      this.operator.lost(node);
+    }
+    const equal = now.conn === ConnState.Connected && now.disk === DiskState.UpToDate && now.pdsk === DiskState.UpToDate;
+    if (equal && old.conn < ConnState.Connected && !this.shared) {
+      for (const one of this.nodes) {
+        if (one.model.soloAcks > 0) {
+          this.violation("D5", `connected without a resync, but node ${one.index} has ${one.model.soloAcks} writes of its own`);
+        }
+      }
+      const keep = node.lastPowerLossMs > other.lastPowerLossMs ? other : node;
+      this.other(keep).model = keep.model;
+    }
+    if (now.role === Role.Primary && old.role !== Role.Primary) this.operator.promoted(node);
+  }
+}
