@@ -93,6 +93,7 @@ export class Application {
     const life = this.#life;
     const fua = prng.chance(1, 20);
     model.issue(write, sector, count);
+    if (world.tracing) world.trace(`${kind} ${id} of ${count} at ${sector} stamp ${write.issued}`);
     this.#running.add(write);
     const done = (errno: number): void => {
       if (node.life !== life) return;
@@ -115,7 +116,9 @@ export class Application {
     const snapshot = node.engine?.snapshot();
     const volume = snapshot?.volumes[0];
     if (snapshot === undefined || volume === undefined) return;
-    const remote = snapshot.conn >= ConnState.Connected && volume.peerDisk === DiskState.UpToDate;
+    // a source that does not know yet that its target is done replicates all the same
+    const replicates = volume.peerDisk === DiskState.UpToDate || snapshot.conn === ConnState.SyncSource;
+    const remote = snapshot.conn >= ConnState.Connected && replicates;
     if (model === node.model && world.shared && !remote) world.fallBehind(world.other(node));
   }
 
@@ -123,6 +126,7 @@ export class Application {
     const world = this.#world;
     this.#judgeHolders(node, model);
     this.acknowledged++;
+    if (world.tracing) world.trace(`acknowledged stamp ${write.issued}`);
     write.acknowledged = true;
     model.acknowledge(write, sector, count, world.stamp);
     if (!world.shared) model.soloAcks++;
@@ -174,6 +178,7 @@ export class Application {
         if (node.life !== life) return;
         if (errno === 0) {
           this.#judgeHolders(node, model);
+          if (world.tracing) world.trace(`flushed stamp ${began}`);
           model.flushed(began);
         }
         this.#ended(node, life);

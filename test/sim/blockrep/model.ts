@@ -11,7 +11,7 @@ export interface WriteRecord {
 }
 
 interface Version {
-  readonly write: WriteRecord;
+  write: WriteRecord;
   /** A read that began before this moment may return it. */
   died: number;
 }
@@ -83,7 +83,12 @@ export class Model {
     for (const sector of this.#open) {
       const versions = this.#versions(sector);
       const newest = versions.findLastIndex((v) => v.write.durable);
-      for (let i = Math.max(0, newest); i < versions.length; i++) (versions[i] as Version).died = Infinity;
+      for (let i = Math.max(0, newest); i < versions.length; i++) {
+        const version = versions[i] as Version;
+        version.died = Infinity;
+        // a later flush proves nothing about it any more
+        if (version.write.acknowledged && !version.write.durable) version.write = { ...version.write, acknowledged: false };
+      }
     }
   }
 

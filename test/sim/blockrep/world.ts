@@ -113,6 +113,7 @@ export class World {
   fallBehind(node: SimNode): void {
     if (!this.shared) return;
     const ahead = this.other(node);
+    this.note(`${node.index} falls behind`);
     node.model = ahead.model.clone(++this.stamp);
     ahead.model.soloAcks = 0;
     node.model.soloAcks = 0;
