@@ -1,3 +1,4 @@
+import { runSeed as runBlockrepSeed } from "./blockrep/run.ts";
 import { runSeed as runHeartbeatSeed } from "./heartbeat/run.ts";
 
 interface SeedResult {
@@ -10,6 +11,7 @@ type Simulator = (seed: number, options: { readonly trace?: (line: string) => vo
 
 /** Each simulator runs each seed. */
 export const SIMULATORS: Readonly<Record<string, Simulator>> = {
+  blockrep: runBlockrepSeed,
   heartbeat: runHeartbeatSeed,
 };
 

@@ -89,7 +89,13 @@ export class Application {
     const count = prng.chance(1, 2) ? 8 : prng.chance(1, 12) ? 160 : prng.between(1, 24);
     const id = this.#nextId++;
     const model = this.#model(node);
-    const write: WriteRecord = { value: kind === "write" ? id : 0, issued: ++world.stamp, ended: Infinity, acknowledged: false, durable: false };
+    const write: WriteRecord = {
+      value: kind === "write" ? id : 0,
+      issued: ++world.stamp,
+      ended: Infinity,
+      acknowledged: false,
+      durable: false,
+    };
     const life = this.#life;
     const fua = prng.chance(1, 20);
     model.issue(write, sector, count);
@@ -162,7 +168,10 @@ export class Application {
         return;
       }
       if (models.some((m) => m.allows(sector + i, id, began))) continue;
-      world.violation("D1", `sector ${sector + i} on node ${node.index} reads ${id}, expected ${model.describe(sector + i)}`);
+      world.violation(
+        "D1",
+        `sector ${sector + i} on node ${node.index} reads ${id}, expected ${model.describe(sector + i)}`,
+      );
       return;
     }
   }

@@ -87,7 +87,8 @@ export class Model {
         const version = versions[i] as Version;
         version.died = Infinity;
         // a later flush proves nothing about it any more
-        if (version.write.acknowledged && !version.write.durable) version.write = { ...version.write, acknowledged: false };
+        if (version.write.acknowledged && !version.write.durable)
+          version.write = { ...version.write, acknowledged: false };
       }
     }
   }
@@ -101,7 +102,10 @@ export class Model {
   describe(sector: number): string {
     const versions = this.#sectors.get(sector) ?? [];
     return versions
-      .map((v) => `${v.write.value}${v.died === Infinity ? "*" : ""}${v.write.acknowledged ? "a" : ""}${v.write.durable ? "d" : ""}`)
+      .map(
+        (v) =>
+          `${v.write.value}${v.died === Infinity ? "*" : ""}${v.write.acknowledged ? "a" : ""}${v.write.durable ? "d" : ""}`,
+      )
       .join(",");
   }
 }

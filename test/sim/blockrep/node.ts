@@ -1,8 +1,7 @@
-import type { Packet } from "@hacluster/blockrep/unstable/wire/packets";
-import type { Dialect } from "@hacluster/blockrep/unstable/wire/dialect";
 import type { AdminCommand, EngineEvent, EngineSink, RandomSource } from "@hacluster/blockrep/unstable/core/ports";
 import { ResourceEngine } from "@hacluster/blockrep/unstable/core/resource";
 import { recoverAl } from "@hacluster/blockrep/unstable/meta/apply-al";
+import { initialisedAl, type MetaRegion } from "@hacluster/blockrep/unstable/meta/create";
 import { layoutFor, type MetaLayout } from "@hacluster/blockrep/unstable/meta/layout";
 import {
   decodeSuperblock,
@@ -10,7 +9,8 @@ import {
   freshSuperblock,
   type Superblock,
 } from "@hacluster/blockrep/unstable/meta/superblock";
-import { initialisedAl, type MetaRegion } from "@hacluster/blockrep/unstable/meta/create";
+import type { Dialect } from "@hacluster/blockrep/unstable/wire/dialect";
+import type { Packet } from "@hacluster/blockrep/unstable/wire/packets";
 import type { Model } from "./model.ts";
 import type { Endpoint } from "./network.ts";
 import { Store } from "./store.ts";
@@ -35,6 +35,8 @@ export class SimNode implements EngineSink {
   /** Faults of the disk that wait for their operation. */
   failNext: "read" | "write" | "flush" | undefined;
   slowMs = 0;
+  /** Called when the next flush has been handed to the disk. */
+  onFlush: (() => void) | undefined;
   #resumed: (() => void)[] = [];
   #deadlineMs = Infinity;
   #deadlineEvent = 0;
@@ -77,7 +79,8 @@ export class SimNode implements EngineSink {
     const end = Math.ceil((region.offset + region.bytes.length) / 512);
     const bytes = this.store.bytes(start, end - start);
     bytes.set(region.bytes, region.offset - start * 512);
-    for (let i = 0; i < end - start; i++) this.store.put(start + i, bytes.slice(i * 512, i * 512 + 512), this.world.prng);
+    for (let i = 0; i < end - start; i++)
+      this.store.put(start + i, bytes.slice(i * 512, i * 512 + 512), this.world.prng);
   }
 
   #flushNow(): void {
@@ -151,6 +154,7 @@ export class SimNode implements EngineSink {
     this.paused = false;
     this.#resumed = [];
     this.failNext = undefined;
+    this.onFlush = undefined;
     this.slowMs = 0;
   }
 
@@ -220,7 +224,13 @@ export class SimNode implements EngineSink {
   openDisk(volume: number): void {
     const open = (): void => {
       const bytes = this.world.scenario.deviceSectors * 512;
-      const geometry = { dataDeviceBytes: bytes, metaDeviceBytes: bytes, logicalBlockSize: 512, physicalBlockSize: 4096, discard: true };
+      const geometry = {
+        dataDeviceBytes: bytes,
+        metaDeviceBytes: bytes,
+        logicalBlockSize: 512,
+        physicalBlockSize: 4096,
+        discard: true,
+      };
       this.#later(1, () => this.engine?.diskOpened(volume, undefined, geometry));
     };
     if (this.#diskBusy > 0) this.#closing = open;
@@ -274,8 +284,8 @@ export class SimNode implements EngineSink {
     const bytes = new Uint8Array(count * 512);
     const view = new DataView(bytes.buffer);
     for (let i = 0; i < count; i++) {
-      if ((sector + i) % 128 === 0 && !this.store.hasContent(sector + i, 128)) {
-        i += 127;
+      if ((sector + i) % 16 === 0 && !this.store.hasContent(sector + i, 16)) {
+        i += 15;
         continue;
       }
       const id = this.store.id(sector + i);
@@ -310,7 +320,8 @@ export class SimNode implements EngineSink {
         continue;
       }
       const own = view.getUint32(i * 512 + 4);
-      if (own !== sector + i) this.world.violation("D2", `node ${this.index}: data of sector ${own} written to ${sector + i}`);
+      if (own !== sector + i)
+        this.world.violation("D2", `node ${this.index}: data of sector ${own} written to ${sector + i}`);
       this.store.put(sector + i, id, this.world.prng);
     }
   }
@@ -334,6 +345,9 @@ export class SimNode implements EngineSink {
       return undefined;
     };
     this.#io(ioId, "flush", apply, false);
+    const { onFlush } = this;
+    this.onFlush = undefined;
+    onFlush?.();
   }
 
   readMeta(ioId: number, _volume: number, byteOffset: number, lengthBytes: number): void {

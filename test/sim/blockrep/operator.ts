@@ -84,7 +84,10 @@ export class Operator {
     try {
       node.applyAl();
     } catch (error) {
-      world.violation("D4", `apply-al on node ${node.index}: ${error instanceof Error ? error.message : String(error)}`);
+      world.violation(
+        "D4",
+        `apply-al on node ${node.index}: ${error instanceof Error ? error.message : String(error)}`,
+      );
       return;
     }
     node.start();
@@ -92,7 +95,10 @@ export class Operator {
     this.#command(node, { verb: "attach" }, () => this.#command(node, { verb: "connect" }));
   }
 
-  #snapshots(): [ReturnType<NonNullable<SimNode["engine"]>["snapshot"]> | undefined, ReturnType<NonNullable<SimNode["engine"]>["snapshot"]> | undefined] {
+  #snapshots(): [
+    ReturnType<NonNullable<SimNode["engine"]>["snapshot"]> | undefined,
+    ReturnType<NonNullable<SimNode["engine"]>["snapshot"]> | undefined,
+  ] {
     const [a, b] = this.#world.nodes;
     return [a.engine?.snapshot(), b.engine?.snapshot()];
   }

@@ -24,12 +24,12 @@ const MIB = 2048; // sectors
 
 export function scenarioOf(prng: Prng, options: SimOptions): Scenario {
   const fresh = prng.chance(1, 6);
-  const deviceSectors = fresh ? prng.between(8, 24) * MIB : 400 * MIB + prng.between(0, 4000);
+  const deviceSectors = fresh ? prng.between(8, 24) * MIB : 800 * MIB + prng.between(0, 4000);
   const pingTimeoutMs = prng.between(200, 500);
   const places: number[] = [];
   const usable = deviceSectors - 4096;
   for (let i = 0; i < 12; i++) places.push(prng.below(64) * 8 + prng.below(3));
-  for (let i = 0; i < 120; i++) {
+  for (let i = 0; i < 160; i++) {
     const place = prng.below(usable - 512);
     places.push(prng.chance(3, 4) ? place - (place % 8) : place);
   }

@@ -31,8 +31,19 @@ function fault(world: World, node: SimNode): () => void {
     world.powerLoss(one);
     world.operator.nodeDied(one);
   };
-  if (kind < 20) return () => crash(node);
-  if (kind < 35) {
+  if (kind < 10) return () => crash(node);
+  // the moments between a write of metadata and the end of its flush are short and the ones that matter
+  if (kind < 24) {
+    const both = prng.chance(1, 4);
+    return () => {
+      node.onFlush = () =>
+        world.after(prng.below(3), () => {
+          crash(node);
+          if (both) crash(world.other(node));
+        });
+    };
+  }
+  if (kind < 36) {
     return () => {
       for (const one of world.nodes) crash(one);
     };

@@ -1,6 +1,6 @@
 import type { Prng } from "@hacluster/blockrep/base";
 
-const PIECE_SHIFT = 7;
+const PIECE_SHIFT = 4;
 
 /**
  * One machine's disk with a volatile cache, in sectors of 512 bytes. The data area keeps, instead of bytes, the number of
@@ -18,7 +18,7 @@ export class Store {
     this.totalSectors = totalSectors;
   }
 
-  /** Pieces of the data area, of 128 sectors, that ever held something. */
+  /** Pieces of the data area, of 16 sectors, that ever held something. */
   readonly #used: Set<number> = new Set();
 
   get(sector: number): number | Uint8Array | undefined {

@@ -156,20 +156,28 @@ export class World {
     const other = this.other(node);
     if (now.conn === ConnState.SyncTarget && old.conn !== ConnState.SyncTarget && old.conn !== ConnState.PausedSyncT) {
       if (!this.shared && node.model.soloAcks > 0 && !this.operator.mayLose(node)) {
-        this.violation("D5", `node ${node.index} becomes target with ${node.model.soloAcks} acknowledged writes of its own`);
+        this.violation(
+          "D5",
+          `node ${node.index} becomes target with ${node.model.soloAcks} acknowledged writes of its own`,
+        );
       }
     }
-    const synced = old.disk === DiskState.Inconsistent && now.disk === DiskState.UpToDate && now.conn === ConnState.Connected;
+    const synced =
+      old.disk === DiskState.Inconsistent && now.disk === DiskState.UpToDate && now.conn === ConnState.Connected;
     if (synced && old.conn === ConnState.SyncTarget) {
       node.model = other.model;
       node.model.soloAcks = 0;
       this.operator.lost(node);
     }
-    const equal = now.conn === ConnState.Connected && now.disk === DiskState.UpToDate && now.pdsk === DiskState.UpToDate;
+    const equal =
+      now.conn === ConnState.Connected && now.disk === DiskState.UpToDate && now.pdsk === DiskState.UpToDate;
     if (equal && old.conn < ConnState.Connected && !this.shared) {
       for (const one of this.nodes) {
         if (one.model.soloAcks > 0) {
-          this.violation("D5", `connected without a resync, but node ${one.index} has ${one.model.soloAcks} writes of its own`);
+          this.violation(
+            "D5",
+            `connected without a resync, but node ${one.index} has ${one.model.soloAcks} writes of its own`,
+          );
         }
       }
       const keep = node.lastPowerLossMs > other.lastPowerLossMs ? other : node;
