@@ -23,6 +23,8 @@ export interface LabOptions {
   readonly name?: string;
   /** Default nodo1 (192.168.0.27) and nodo2 (.28); further ones get .31, .32, ... */
   readonly nodes?: readonly string[];
+  /** Those of `nodes` that a virtual machine will be (see uml-node.ts): no namespaces are made for them. */
+  readonly machines?: readonly string[];
   /** A machine `client` (192.168.0.100), without disk. Default true. */
   readonly client?: boolean;
   /** Default eth0 only. */
@@ -30,6 +32,25 @@ export interface LabOptions {
   /** Size of every node's /dev/sda6; 0 (the default): it has none. */
   readonly diskBytes?: number;
 }
+
+/** What a virtual machine needs to know of the lab it belongs to. */
+export interface MachinePlace {
+  readonly name: string;
+  /** Last byte of its addresses. */
+  readonly host: number;
+  readonly links: readonly LinkName[];
+  /** Folder on the lab's tmpfs. */
+  readonly folder: string;
+  /** The lab's hosts file. */
+  readonly hostsFile: string;
+  /** The checkout. */
+  readonly project: string;
+  readonly network: Switch;
+  /** Called when the machine's processes changed, so that the lab takes them away with itself. */
+  readonly changed: (processes: MachineProcesses | undefined) => void;
+}
+
+type MachineProcesses = LabRecord["nodes"][number];
 
 const live = new Set<Lab>();
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
@@ -39,6 +60,8 @@ export class Lab {
   readonly name: string;
   readonly #owner: ProcessId;
   readonly #nodes = new Map<string, LabNode>();
+  readonly #machines = new Map<string, Omit<MachinePlace, "changed">>();
+  readonly #machineProcesses = new Map<string, MachineProcesses>();
   #switch: Switch | undefined;
   #kept = false;
   #built: Promise<void> = Promise.resolve();
@@ -93,7 +116,13 @@ export class Lab {
       ...[...hosts].map(([name, host]) => `${addressOn("eth0", host)} ${name}`),
       `${addressOn("eth0", GATEWAY_HOST)} gw`,
     ].join("\n");
+    writeFileSync(join(folder, "hosts"), `${hostsFile}\n`);
     for (const [name, host] of hosts) {
+      if (options.machines?.includes(name) === true) {
+        const place = { name, host, links, folder: join(folder, name), hostsFile: join(folder, "hosts") };
+        this.#machines.set(name, { ...place, project: PROJECT, network });
+        continue;
+      }
       const isClient = name === "client";
       const node = new LabNode({
         name,
@@ -129,7 +158,10 @@ export class Lab {
       owner: this.#owner,
       kept: this.#kept,
       switchHolder: this.#switch?.holder,
-      nodes: [...this.#nodes.values()].map((node) => ({ init: node.init, supervisor: node.supervisor })),
+      nodes: [
+        ...[...this.#nodes.values()].map((node) => ({ init: node.init, supervisor: node.supervisor })),
+        ...this.#machineProcesses.values(),
+      ],
     };
   }
 
@@ -142,6 +174,23 @@ export class Lab {
     const node = this.#nodes.get(name);
     if (node === undefined) throw new Error(`lab ${this.name} has no node ${name}`);
     return node;
+  }
+
+  /** The place of a virtual machine, for the program that boots it. */
+  machine(name: string): MachinePlace {
+    const place = this.#machines.get(name);
+    if (place === undefined) throw new Error(`lab ${this.name} has no virtual machine ${name}`);
+    const changed = (processes: MachineProcesses | undefined): void => {
+      if (processes === undefined) this.#machineProcesses.delete(name);
+      else this.#machineProcesses.set(name, processes);
+      this.#record();
+    };
+    return { ...place, changed };
+  }
+
+  /** Folder for the images of virtual machines; it goes with the lab. */
+  get images(): string {
+    return imageFolder(this.name);
   }
 
   get client(): LabNode {

@@ -91,6 +91,23 @@ export class Switch {
     });
   }
 
+  /**
+   * A tap for a virtual machine: on a link's bridge (there `port(machine, link)` makes cuts and unplugged cables work on
+   * it), or by itself with an address of the switch.
+   */
+  async tap(name: string, where: LinkName | { readonly address: string }): Promise<void> {
+    const lines = [`tuntap add dev ${name} mode tap`];
+    if (typeof where === "string") lines.push(`link set ${name} master ${where}`);
+    else lines.push(`addr add ${where.address} dev ${name}`);
+    await this.#ip([...lines, `link set ${name} up`]);
+  }
+
+  /** Take a machine's taps away, with `others`; those that are not there do no harm. */
+  async removeTaps(node: string, others: readonly string[]): Promise<void> {
+    await this.disconnect(node);
+    for (const name of others) await run([...this.#enter(), "ip", "link", "del", name]);
+  }
+
   /** Carrier off or on: the node sees its cable pulled or plugged in. */
   async setPort(node: string, link: LinkName, up: boolean): Promise<void> {
     await this.#ip([`link set ${this.port(node, link)} ${up ? "up" : "down"}`]);
