@@ -59,7 +59,7 @@ export class Application {
     if (node === undefined || this.#stopped || node.life !== this.#life) return;
     this.#open++;
     const life = this.#life;
-    this.#world.after(prng.between(0, 160), () => {
+    this.#world.after(prng.between(0, this.#world.options.focus !== undefined ? 60 : 160), () => {
       if (node.life !== life || this.#node !== node) return;
       const what = prng.below(100);
       if (what < 68) this.#write(node, "write");

@@ -7,6 +7,11 @@ export interface SimOptions {
   readonly trace?: (line: string) => void;
   /** No faults at all: a failure is then one of the plain path. */
   readonly calm?: boolean;
+  /**
+   * One course of events instead of random faults. `lonely`: a busy Primary loses its peer, works on until the activity
+   * log has turned over, and loses power during a flush. `resync`: a node that catches up loses power meanwhile.
+   */
+  readonly focus?: "lonely" | "resync";
 }
 
 export interface Scenario {
@@ -23,7 +28,7 @@ export interface Scenario {
 const MIB = 2048; // sectors
 
 export function scenarioOf(prng: Prng, options: SimOptions): Scenario {
-  const fresh = prng.chance(1, 6);
+  const fresh = options.focus === undefined && prng.chance(1, 6);
   const deviceSectors = fresh ? prng.between(8, 24) * MIB : 800 * MIB + prng.between(0, 4000);
   const pingTimeoutMs = prng.between(200, 500);
   const places: number[] = [];
@@ -37,7 +42,7 @@ export function scenarioOf(prng: Prng, options: SimOptions): Scenario {
     deviceSectors,
     fresh,
     durationMs: prng.between(6, 16) * 1000,
-    queueDepth: prng.pick([1, 2, 4, 8]),
+    queueDepth: options.focus !== undefined ? 16 : prng.pick([1, 2, 4, 8]),
     places,
     options: {
       resource: "r0",

@@ -14,11 +14,52 @@ const CONVERGE_MS = 120_000;
 function planFaults(world: World): void {
   const { prng } = world;
   const { durationMs } = world.scenario;
+  if (world.options.focus !== undefined) {
+    if (world.options.focus === "lonely") planLonely(world);
+    else planResync(world);
+    return;
+  }
   const count = prng.between(1, 6);
   for (let i = 0; i < count; i++) {
     const node = world.nodes[prng.below(2)] as SimNode;
     world.at(prng.between(1500, durationMs), fault(world, node));
   }
+}
+
+function planResync(world: World): void {
+  const from = world.prng.between(1500, 2000);
+  world.at(from, () => {
+    for (const index of [0, 1]) world.network.setCut(index, true);
+  });
+  world.at(from + 3000, () => {
+    for (const index of [0, 1]) world.network.setCut(index, false);
+  });
+  world.onResyncTarget = (node) => {
+    world.onResyncTarget = undefined;
+    world.after(world.prng.between(5, 150), () => {
+      world.note(`${node.index} power loss`);
+      world.powerLoss(node);
+      world.operator.nodeDied(node);
+    });
+  };
+}
+
+function planLonely(world: World): void {
+  const from = world.prng.between(1500, 2000);
+  world.at(from, () => {
+    for (const index of [0, 1]) world.network.setCut(index, true);
+  });
+  world.at(from + world.prng.between(2500, 4000), () => {
+    const node = world.operator.application.node;
+    if (node === undefined) return;
+    node.onFlush = () =>
+      world.after(world.prng.below(3), () => {
+        if (!node.machineUp) return;
+        world.note(`${node.index} power loss`);
+        world.powerLoss(node);
+        world.operator.nodeDied(node);
+      });
+  });
 }
 
 function fault(world: World, node: SimNode): () => void {

@@ -26,6 +26,8 @@ export class World {
   stamp = 0;
   events = 0;
   #hash = 0x811c9dc5;
+  /** A plan waits for the beginning of a resync. */
+  onResyncTarget: ((target: SimNode) => void) | undefined;
 
   constructor(seed: number, options: SimOptions) {
     this.prng = new Prng(seed);
@@ -141,8 +143,10 @@ export class World {
     if (event.type === "state") this.#stateEvent(node, event.from, event.to, event.cause);
     else if (event.type === "network") this.note(`${node.index} net ${event.text}`);
     else if (event.type === "handshake") this.note(`${node.index} ${event.text}`);
-    else if (event.type === "resync-start") this.note(`${node.index} resync ${event.role} ${event.blocks}`);
-    else if (event.type === "uuids") {
+    else if (event.type === "resync-start") {
+      this.note(`${node.index} resync ${event.role} ${event.blocks}`);
+      if (event.role === "target") this.onResyncTarget?.(node);
+    } else if (event.type === "uuids") {
       this.note(`${node.index} uuids ${event.cause} ${event.current.toString(16)}:${event.bitmap.toString(16)}`);
     } else if (event.type === "disk-error") this.note(`${node.index} disk error ${event.operation}`);
   }

@@ -152,7 +152,7 @@ export class Activity {
 
   #evict(log: ActivityLog, transaction: AlTransaction): void {
     const v = this.#v;
-    if (transaction.evicted.length === 0) {
+    if (transaction.evicted.length === 0 || v.ctx.mutations.skipEvictionFlush === true) {
       this.#writeBlock(log, transaction);
       return;
     }
