@@ -16,6 +16,7 @@ export class Operator {
   /** At the end: no mistakes, no writes. */
   calm = false;
   #firstPromotion = true;
+  #retired = false;
 
   constructor(world: World) {
     this.#world = world;
@@ -32,6 +33,13 @@ export class Operator {
 
   lost(node: SimNode): void {
     this.#victim[node.index as 0 | 1] = false;
+  }
+
+  /** Takes the application off its node and does nothing by itself any more. */
+  retire(): void {
+    this.calm = true;
+    this.#retired = true;
+    this.#release(() => {});
   }
 
   nodeDied(node: SimNode): void {
@@ -57,6 +65,7 @@ export class Operator {
 
   #round(): void {
     const world = this.#world;
+    if (this.#retired) return;
     world.after(ROUND_MS, () => this.#round());
     for (const node of world.nodes) this.#care(node);
     this.#splitBrain();
