@@ -81,6 +81,12 @@ class Processes {
     const result = spawnSync("nbdkit", ["-P", pidFile, ...args], { encoding: "utf8" });
     if (result.error !== undefined) throw new Missing("nbdkit is not installed (Debian package nbdkit)");
     if (result.status !== 0) throw new Error(`nbdkit ${args.join(" ")}: ${result.stderr}`);
+    // it answers before its file is there
+    const deadline = Date.now() + START_MS;
+    while (!existsSync(pidFile) || readFileSync(pidFile, "utf8") === "") {
+      if (Date.now() > deadline) throw new Error(`nbdkit wrote no ${pidFile}`);
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+    }
     this.#daemons.push(Number(readFileSync(pidFile, "utf8")));
   }
 

@@ -30,11 +30,16 @@ export class EngineBackend implements BlockBackend {
     return (volume?.sizeSectors ?? 0) * SECTOR;
   }
 
+  beginBatch(): void {
+    this.#host.beginTurn();
+  }
+
+  endBatch(): void {
+    this.#host.endTurn();
+  }
+
   read(offset: number, target: Uint8Array, done: Done): void {
-    this.#host.read(this.#volume, offset / SECTOR, target.length, (errno, data) => {
-      if (errno === 0 && data !== undefined) target.set(data);
-      done(errno);
-    });
+    this.#host.read(this.#volume, offset / SECTOR, target, done);
   }
 
   write(offset: number, data: Uint8Array, fua: boolean, done: Done): void {

@@ -1,5 +1,6 @@
 import { randomBytes, randomInt } from "node:crypto";
 import { performance } from "node:perf_hooks";
+import { assert } from "../base/assert.ts";
 import type { HaError } from "../base/errors.ts";
 import {
   type AdminCommand,
@@ -38,6 +39,8 @@ export interface HostParts {
 
 /** What the sockets tell; each becomes one input of the engine. */
 export interface PeerSocketEvents {
+  beginTurn(): void;
+  endTurn(): void;
   opened(socket: number): void;
   accepted(): number | undefined;
   packet(socket: number, packet: Packet): void;
@@ -50,8 +53,20 @@ export interface CommandOutcome {
   readonly text: string;
 }
 
-/** Called once: 0 or a Linux error number, and the bytes of a successful read. */
-export type RequestDone = (errno: number, data?: Uint8Array) => void;
+/** Called once: 0 or a Linux error number. */
+export type RequestDone = (errno: number) => void;
+
+interface Request {
+  readonly done: RequestDone;
+  /** Of a read: where the bytes go. */
+  readonly target: Uint8Array | undefined;
+}
+
+interface Completion {
+  readonly request: Request;
+  readonly errno: number;
+  readonly data: Uint8Array | undefined;
+}
 
 /** Longest sleep between ticks: a missed wake-up costs no more than this. */
 const TICK_MAX_MS = 1000;
@@ -64,8 +79,10 @@ export const systemRandom: RandomSource = {
 };
 
 /**
- * Drives one replication engine on the real machine. Inputs are never nested: what completes at once (a cached write)
- * waits in a queue until the input that asked for it has returned.
+ * Drives one replication engine on the real machine. What arrived together (the requests of one read of an NBD socket,
+ * the packets of one read of a peer socket) is one turn: first all of it goes through the engine, then what the engine
+ * sends leaves in one system call, so that the peer works beside us, then the engine's I/O is done, and so on until
+ * nothing is left. Inputs are never nested: completions wait until the engine has returned.
  */
 export class EngineHost implements EngineSink {
   readonly engine: ResourceEngine;
@@ -73,11 +90,19 @@ export class EngineHost implements EngineSink {
   readonly #sockets: PeerSockets;
   readonly #disks = new Map<number, OpenDisk>();
   readonly #closing = new Map<number, Promise<void>>();
-  readonly #requests = new Map<number, RequestDone>();
+  /** By request id, which is used again as soon as the request is answered. */
+  readonly #requests: (Request | undefined)[] = [];
+  readonly #freeRequests: number[] = [];
   readonly #commands = new Map<number, (outcome: CommandOutcome) => void>();
+  /** Operations that the engine asked for in this turn, in the order of its calls. */
+  #operations: (() => void)[] = [];
+  #completions: Completion[] = [];
+  /** Inputs that came while the engine ran. */
   #inputs: (() => void)[] = [];
-  #running = false;
-  #nextRequest = 1;
+  #inEngine = false;
+  #turns = 0;
+  /** The request whose input runs: a read that starts in it reads to where its bytes are wanted. */
+  #reading: Request | undefined;
   #nextCommand = 1;
   #timer: NodeJS.Timeout | undefined;
   #timerDueMs = Number.POSITIVE_INFINITY;
@@ -87,6 +112,8 @@ export class EngineHost implements EngineSink {
     this.#parts = parts;
     this.engine = new ResourceEngine(options, this, systemRandom, performance.now());
     this.#sockets = parts.peerSockets({
+      beginTurn: () => this.beginTurn(),
+      endTurn: () => this.endTurn(),
       opened: (socket) => this.#input(() => this.engine.socketOpened(socket)),
       accepted: () => {
         let id: number | undefined;
@@ -95,10 +122,31 @@ export class EngineHost implements EngineSink {
         });
         return id;
       },
-      packet: (socket, packet) => this.#input(() => this.engine.packetReceived(socket, packet)),
+      packet: (socket, packet) => this.#packet(socket, packet),
       closed: (socket, error) => this.#input(() => this.engine.socketClosed(socket, error)),
       sendQueue: (socket, bytes) => this.#input(() => this.engine.sendQueue(socket, bytes)),
     });
+    this.#schedule();
+  }
+
+  /** Requests follow that came together; each call is matched by one of `endTurn`. */
+  beginTurn(): void {
+    if (this.#turns++ > 0 || this.#stopped) return;
+    this.#inEngine = true;
+    this.engine.tick(performance.now());
+    this.#inEngine = false;
+  }
+
+  endTurn(): void {
+    if (this.#turns > 1) {
+      this.#turns--;
+      return;
+    }
+    try {
+      this.#work();
+    } finally {
+      this.#turns = 0;
+    }
     this.#schedule();
   }
 
@@ -110,28 +158,34 @@ export class EngineHost implements EngineSink {
     });
   }
 
-  read(volume: number, sector: number, lengthBytes: number, done: RequestDone): void {
-    const id = this.#request(done);
-    this.#input(() => this.engine.read(id, volume, sector, lengthBytes));
+  /** Fills `target`. */
+  read(volume: number, sector: number, target: Uint8Array, done: RequestDone): void {
+    const request: Request = { done, target };
+    const id = this.#request(request);
+    this.#input(() => {
+      this.#reading = request;
+      this.engine.read(id, volume, sector, target.length);
+      this.#reading = undefined;
+    });
   }
 
   write(volume: number, sector: number, data: Uint8Array, fua: boolean, done: RequestDone): void {
-    const id = this.#request(done);
+    const id = this.#request({ done, target: undefined });
     this.#input(() => this.engine.write(id, volume, sector, data, fua));
   }
 
   flush(volume: number, done: RequestDone): void {
-    const id = this.#request(done);
+    const id = this.#request({ done, target: undefined });
     this.#input(() => this.engine.flush(id, volume));
   }
 
   discard(volume: number, sector: number, lengthBytes: number, done: RequestDone): void {
-    const id = this.#request(done);
+    const id = this.#request({ done, target: undefined });
     this.#input(() => this.engine.discard(id, volume, sector, lengthBytes));
   }
 
   writeZeroes(volume: number, sector: number, lengthBytes: number, mayUnmap: boolean, done: RequestDone): void {
-    const id = this.#request(done);
+    const id = this.#request({ done, target: undefined });
     this.#input(() => this.engine.writeZeroes(id, volume, sector, lengthBytes, mayUnmap));
   }
 
@@ -185,57 +239,67 @@ export class EngineHost implements EngineSink {
   }
 
   readData(ioId: number, volume: number, sector: number, lengthBytes: number): void {
-    this.#read(ioId, this.#disks.get(volume)?.data, sector * 512, lengthBytes);
+    const wanted = this.#reading?.target;
+    const target = wanted?.length === lengthBytes ? wanted : Buffer.allocUnsafeSlow(lengthBytes);
+    this.#operations.push(() => this.#read(ioId, this.#disks.get(volume)?.data, sector * 512, target));
   }
 
   writeData(ioId: number, volume: number, sector: number, bytes: Uint8Array, fua: boolean): void {
-    const store = this.#disks.get(volume)?.data;
-    if (store === undefined) this.#ioDone(ioId, EIO);
-    else if (fua) {
-      store.write(sector * 512, bytes, (error) => {
-        if (error !== undefined) this.#ioDone(ioId, errnoOf(error));
-        else store.flush((flushError) => this.#ioDone(ioId, errnoOf(flushError)));
-      });
-    } else store.write(sector * 512, bytes, (error) => this.#ioDone(ioId, errnoOf(error)));
+    this.#operations.push(() => {
+      const store = this.#disks.get(volume)?.data;
+      if (store === undefined) this.#ioDone(ioId, EIO);
+      else if (fua) {
+        store.write(sector * 512, bytes, (error) => {
+          if (error !== undefined) this.#ioDone(ioId, errnoOf(error));
+          else store.flush((flushError) => this.#ioDone(ioId, errnoOf(flushError)));
+        });
+      } else store.write(sector * 512, bytes, (error) => this.#ioDone(ioId, errnoOf(error)));
+    });
   }
 
   discardData(ioId: number, volume: number, sector: number, lengthBytes: number): void {
-    const store = this.#disks.get(volume)?.data;
-    if (store === undefined) this.#ioDone(ioId, EIO);
-    else store.discard(sector * 512, lengthBytes, (error) => this.#ioDone(ioId, errnoOf(error)));
+    this.#operations.push(() => {
+      const store = this.#disks.get(volume)?.data;
+      if (store === undefined) this.#ioDone(ioId, EIO);
+      else store.discard(sector * 512, lengthBytes, (error) => this.#ioDone(ioId, errnoOf(error)));
+    });
   }
 
   zeroData(ioId: number, volume: number, sector: number, lengthBytes: number, mayUnmap: boolean): void {
-    const store = this.#disks.get(volume)?.data;
-    if (store === undefined) this.#ioDone(ioId, EIO);
-    else if (mayUnmap) store.discard(sector * 512, lengthBytes, (error) => this.#ioDone(ioId, errnoOf(error)));
-    else store.zero(sector * 512, lengthBytes, (error) => this.#ioDone(ioId, errnoOf(error)));
+    this.#operations.push(() => {
+      const store = this.#disks.get(volume)?.data;
+      if (store === undefined) this.#ioDone(ioId, EIO);
+      else if (mayUnmap) store.discard(sector * 512, lengthBytes, (error) => this.#ioDone(ioId, errnoOf(error)));
+      else store.zero(sector * 512, lengthBytes, (error) => this.#ioDone(ioId, errnoOf(error)));
+    });
   }
 
   flushData(ioId: number, volume: number): void {
-    this.#flush(ioId, this.#disks.get(volume)?.data);
+    this.#operations.push(() => this.#flush(ioId, this.#disks.get(volume)?.data));
   }
 
   readMeta(ioId: number, volume: number, byteOffset: number, lengthBytes: number): void {
-    this.#read(ioId, this.#disks.get(volume)?.meta, byteOffset, lengthBytes);
+    const target = Buffer.allocUnsafeSlow(lengthBytes);
+    this.#operations.push(() => this.#read(ioId, this.#disks.get(volume)?.meta, byteOffset, target));
   }
 
   writeMeta(ioId: number, volume: number, byteOffset: number, bytes: Uint8Array): void {
-    const store = this.#disks.get(volume)?.meta;
-    if (store === undefined) this.#ioDone(ioId, EIO);
-    else store.write(byteOffset, bytes, (error) => this.#ioDone(ioId, errnoOf(error)));
+    this.#operations.push(() => {
+      const store = this.#disks.get(volume)?.meta;
+      if (store === undefined) this.#ioDone(ioId, EIO);
+      else store.write(byteOffset, bytes, (error) => this.#ioDone(ioId, errnoOf(error)));
+    });
   }
 
   flushMeta(ioId: number, volume: number): void {
-    this.#flush(ioId, this.#disks.get(volume)?.meta);
+    this.#operations.push(() => this.#flush(ioId, this.#disks.get(volume)?.meta));
   }
 
-  #read(ioId: number, store: BlockStore | undefined, offset: number, lengthBytes: number): void {
+  #read(ioId: number, store: BlockStore | undefined, offset: number, target: Uint8Array): void {
     if (store === undefined) {
       this.#ioDone(ioId, EIO);
       return;
     }
-    const target = Buffer.allocUnsafeSlow(lengthBytes);
     store.read(offset, target, (error) => {
       this.#ioDone(ioId, errnoOf(error), error === undefined ? target : undefined);
     });
@@ -247,7 +311,19 @@ export class EngineHost implements EngineSink {
   }
 
   #ioDone(ioId: number, errno: number, bytes?: Uint8Array): void {
-    this.#input(() => this.engine.ioDone(ioId, errno, bytes));
+    if (this.#stopped) return;
+    if (this.#inEngine) {
+      this.#inputs.push(() => this.#ioDone(ioId, errno, bytes));
+      return;
+    }
+    this.beginTurn();
+    this.#inEngine = true;
+    try {
+      this.engine.ioDone(ioId, errno, bytes);
+    } finally {
+      this.#inEngine = false;
+      this.endTurn();
+    }
   }
 
   // --------------------------------------------------------------------------------------------- sink: network
@@ -277,17 +353,18 @@ export class EngineHost implements EngineSink {
     else this.#sockets.pauseReading(on);
   }
 
-  releaseBytes(_bytes: Uint8Array): void {
-    // received payloads have buffers of their own and are left to the garbage collector
+  releaseBytes(bytes: Uint8Array): void {
+    this.#sockets.releaseBytes(bytes);
   }
 
   // ------------------------------------------------------------------------------------------------- sink: rest
 
-  complete(request: number, errno: number, data?: Uint8Array): void {
-    const done = this.#requests.get(request);
-    this.#requests.delete(request);
-    // completions run after the input: the front end may answer with the next request at once
-    if (done !== undefined) this.#inputs.push(() => done(errno, data));
+  complete(id: number, errno: number, data?: Uint8Array): void {
+    const request = this.#requests[id];
+    if (request === undefined) return;
+    this.#requests[id] = undefined;
+    this.#freeRequests.push(id);
+    this.#completions.push({ request, errno, data });
   }
 
   commandDone(command: number, code: number, text: string): void {
@@ -309,32 +386,60 @@ export class EngineHost implements EngineSink {
 
   // ------------------------------------------------------------------------------------------------------ inputs
 
-  #request(done: RequestDone): number {
-    const id = this.#nextRequest++;
-    this.#requests.set(id, done);
+  #request(request: Request): number {
+    const id = this.#freeRequests.pop() ?? this.#requests.length;
+    this.#requests[id] = request;
     return id;
   }
 
   #input(input: () => void): void {
     if (this.#stopped) return;
-    if (this.#running) {
+    if (this.#inEngine) {
       this.#inputs.push(input);
       return;
     }
-    this.#running = true;
+    this.beginTurn();
+    this.#inEngine = true;
     try {
-      this.engine.tick(performance.now());
       input();
-      while (this.#inputs.length > 0) {
+    } finally {
+      this.#inEngine = false;
+      this.endTurn();
+    }
+  }
+
+  #packet(socket: number, packet: Packet): void {
+    if (this.#stopped) return;
+    assert(!this.#inEngine && this.#turns > 0, "packets come in a turn");
+    this.#inEngine = true;
+    try {
+      this.engine.packetReceived(socket, packet);
+    } finally {
+      this.#inEngine = false;
+    }
+  }
+
+  /** Everything that the inputs of this turn caused, until nothing is left. */
+  #work(): void {
+    for (;;) {
+      const sent = this.#sockets.flushSends();
+      if (this.#operations.length > 0) {
+        const operations = this.#operations;
+        this.#operations = [];
+        for (const operation of operations) operation();
+      } else if (this.#completions.length > 0) {
+        const completions = this.#completions;
+        this.#completions = [];
+        for (const { request, errno, data } of completions) {
+          if (data !== undefined && data !== request.target) request.target?.set(data);
+          request.done(errno);
+        }
+      } else if (this.#inputs.length > 0) {
         const inputs = this.#inputs;
         this.#inputs = [];
-        for (const next of inputs) next();
-      }
-    } finally {
-      this.#running = false;
+        for (const input of inputs) this.#input(input);
+      } else if (!sent) return;
     }
-    this.#sockets.flushSends();
-    this.#schedule();
   }
 
   #schedule(): void {

@@ -1,10 +1,13 @@
 import { connect, createServer, type Server, type Socket } from "node:net";
 import type { SocketError } from "../core/ports.ts";
-import { encodeHead } from "../wire/codec.ts";
 import { type Dialect, INITIAL_DIALECT } from "../wire/dialect.ts";
 import { Framer } from "../wire/framer.ts";
 import type { SocketKind } from "../wire/layout.ts";
-import type { Packet } from "../wire/packets.ts";
+import type { DataPacket, Packet } from "../wire/packets.ts";
+import { adoptSocket, type InPlaceReader, onread } from "./in-place-socket.ts";
+import { ReceiveMemory, ReceiveWindow } from "./receive-window.ts";
+import { SendBatch } from "./send-batch.ts";
+import { SlabPool } from "./slab.ts";
 
 export interface PeerAddress {
   readonly host: string;
@@ -12,6 +15,9 @@ export interface PeerAddress {
 }
 
 export interface PeerSocketListener {
+  /** Around packets that arrived together: what they cause is best done together too. */
+  beginTurn(): void;
+  endTurn(): void;
   opened(socket: number): void;
   /** @returns the id of the new socket; undefined: not wanted, close it */
   accepted(): number | undefined;
@@ -34,17 +40,29 @@ const SOCKET_OF_FIRST: Readonly<Partial<Record<Packet["kind"], SocketKind>>> = {
   P_INITIAL_META: "meta",
 };
 
+/** Packets whose data the engine gives back. */
+const LENT: Readonly<Partial<Record<Packet["kind"], true>>> = {
+  P_DATA: true,
+  P_DATA_REPLY: true,
+  P_RS_DATA_REPLY: true,
+};
+/** Other fields that are views of what was received; the engine may keep them, so they get memory of their own. */
+const BYTE_FIELDS = ["data", "digest", "words", "code", "challenge", "response", "probe"] as const;
+
 interface Peer {
   readonly id: number;
-  readonly socket: Socket;
+  socket: Socket;
+  readonly window: ReceiveWindow;
   readonly framer: Framer;
+  readonly batch: SendBatch;
   sendDialect: Dialect;
-  corked: boolean;
   reportedQueue: number;
   /** The features are exchanged. */
   dialectKnown: boolean;
   /** Chunks that arrived while reading was paused. */
-  readonly backlog: Buffer[];
+  readonly backlog: Uint8Array[];
+  /** Reading was stopped, and has to be begun again. */
+  stopped: boolean;
 }
 
 /** The kernel's own backlog for this listener. */
@@ -64,7 +82,9 @@ export class PeerSockets {
   readonly #options: PeerSocketOptions;
   readonly #listener: PeerSocketListener;
   readonly #peers = new Map<number, Peer>();
-  readonly #corked: Peer[] = [];
+  readonly #waiting: Peer[] = [];
+  readonly #received: ReceiveMemory = new ReceiveMemory();
+  readonly #sendPool: SlabPool = new SlabPool();
   #server: Server | undefined;
   #listenTimer: NodeJS.Timeout | undefined;
   #paused = false;
@@ -102,8 +122,15 @@ export class PeerSockets {
 
   dial(id: number): void {
     const { local, peer, dialTimeoutMs } = this.#options;
-    const socket = connect({ host: peer.host, port: peer.port, localAddress: local.host, noDelay: true });
-    const entry = this.#adopt(id, socket);
+    const entry = this.#entry(id);
+    const socket = connect({
+      host: peer.host,
+      port: peer.port,
+      localAddress: local.host,
+      noDelay: true,
+      onread: onread(this.#reader(entry)),
+    });
+    this.#adopt(entry, socket);
     const timer = setTimeout(() => this.#fail(entry, "timeout"), dialTimeoutMs);
     socket.once("connect", () => {
       clearTimeout(timer);
@@ -125,40 +152,39 @@ export class PeerSockets {
   send(id: number, packet: Packet): void {
     const peer = this.#peers.get(id);
     if (peer === undefined || peer.socket.destroyed) return;
-    if (!peer.corked) {
-      peer.corked = true;
-      peer.socket.cork();
-      this.#corked.push(peer);
-    }
+    if (peer.batch.isEmpty) this.#waiting.push(peer);
     const kind = SOCKET_OF_FIRST[packet.kind];
     if (kind !== undefined) peer.framer.socket = kind;
-    const { head, data } = encodeHead(packet, peer.sendDialect);
-    peer.socket.write(head);
-    if (data !== undefined) peer.socket.write(data);
+    peer.batch.add(packet, peer.sendDialect);
   }
 
-  /** End of a turn: everything queued by `send` leaves now. */
-  flushSends(): void {
-    while (this.#corked.length > 0) {
-      const peer = this.#corked.pop() as Peer;
-      peer.corked = false;
-      if (peer.socket.destroyed) continue;
-      peer.socket.uncork();
-      this.#reportQueue(peer);
+  /** Everything queued by `send` leaves now. @returns whether there was anything */
+  flushSends(): boolean {
+    if (this.#waiting.length === 0) return false;
+    while (this.#waiting.length > 0) {
+      const peer = this.#waiting.pop() as Peer;
+      if (peer.socket.destroyed) peer.batch.close();
+      else {
+        peer.batch.flush(peer.socket);
+        this.#reportQueue(peer);
+      }
     }
+    return true;
+  }
+
+  /** The engine needs these received bytes no longer. */
+  releaseBytes(bytes: Uint8Array): void {
+    this.#received.release(bytes);
   }
 
   pauseReading(on: boolean): void {
     this.#paused = on;
     for (const peer of this.#peers.values()) {
       if (peer.framer.socket !== "data") continue;
-      if (on) peer.socket.pause();
-      else {
-        setImmediate(() => {
-          this.#deliver(peer);
-          if (!this.#paused) peer.socket.resume();
-        });
-      }
+      if (on) {
+        peer.stopped = true;
+        peer.socket.pause();
+      } else setImmediate(() => this.#deliver(peer));
     }
   }
 
@@ -166,10 +192,8 @@ export class PeerSockets {
     const peer = this.#peers.get(id);
     if (peer === undefined) return;
     this.#peers.delete(id);
-    if (peer.corked) {
-      peer.corked = false;
-      peer.socket.uncork();
-    }
+    if (!peer.batch.isEmpty && !peer.socket.destroyed) peer.batch.flush(peer.socket);
+    peer.batch.close();
     if (peer.socket.writableLength === 0) peer.socket.destroySoon();
     // what still waits on the data socket may point into memory that is recycled once its request is completed
     else if (peer.framer.socket === "data") peer.socket.destroy();
@@ -187,66 +211,98 @@ export class PeerSockets {
     await Promise.resolve();
   }
 
-  #accept(socket: Socket): void {
+  #accept(accepted: Socket): void {
     const id = this.#listener.accepted();
     if (id === undefined) {
-      socket.destroy();
+      accepted.destroy();
       return;
     }
-    this.#adopt(id, socket);
-    socket.resume();
+    const entry = this.#entry(id);
+    this.#adopt(entry, adoptSocket(accepted, this.#reader(entry), { allowHalfOpen: false }));
   }
 
-  #adopt(id: number, socket: Socket): Peer {
-    const peer: Peer = {
+  #entry(id: number): Peer {
+    const window = new ReceiveWindow(this.#received);
+    const framer = new Framer({ allocate: window.allocate });
+    return {
       id,
-      socket,
-      framer: new Framer(),
+      socket: undefined as unknown as Socket, // set by #adopt, before anything can arrive
+      window,
+      framer,
+      batch: new SendBatch(this.#sendPool),
       sendDialect: INITIAL_DIALECT,
-      corked: false,
       reportedQueue: 0,
       dialectKnown: false,
       backlog: [],
+      stopped: false,
     };
-    this.#peers.set(id, peer);
-    socket.on("data", (chunk: Buffer) => {
-      if (peer.framer.unread > 0) {
-        // paused in the middle of a chunk, and the stream had one more under way
-        peer.backlog.push(chunk);
-        return;
-      }
-      peer.framer.push(chunk);
-      this.#deliver(peer);
-    });
+  }
+
+  #adopt(peer: Peer, socket: Socket): void {
+    peer.socket = socket;
+    this.#peers.set(peer.id, peer);
     socket.on("drain", () => this.#reportQueue(peer));
     socket.on("end", () => this.#fail(peer, "closed"));
     socket.on("error", (error: NodeJS.ErrnoException) => this.#fail(peer, socketError(error)));
     socket.on("close", () => this.#fail(peer, "closed"));
-    return peer;
+  }
+
+  #reader(peer: Peer): InPlaceReader {
+    return {
+      buffer: () => peer.window.target(peer.framer),
+      received: (chunk) => {
+        // paused in the middle of a chunk, and the stream had one more under way
+        if (peer.backlog.length > 0 || !peer.window.feed(peer.framer, chunk)) peer.backlog.push(new Uint8Array(chunk));
+        else this.#deliver(peer);
+        if (this.#holdsBack(peer)) peer.stopped = true;
+        return !peer.stopped;
+      },
+    };
+  }
+
+  #holdsBack(peer: Peer): boolean {
+    return this.#paused && peer.framer.socket === "data";
   }
 
   #deliver(peer: Peer): void {
-    while (this.#peers.get(peer.id) === peer) {
-      if (this.#paused && peer.framer.socket === "data") return;
-      // the meta socket speaks the agreed dialect from its second packet on, and that is agreed on the data socket
-      if (peer.framer.socket === "meta" && !peer.dialectKnown) return;
-      let packet: Packet | undefined;
-      try {
-        packet = peer.framer.next();
-      } catch {
-        this.#fail(peer, "malformed");
-        return;
-      }
-      if (packet === undefined) {
-        const chunk = peer.backlog.shift();
-        if (chunk === undefined) return;
-        peer.framer.push(chunk);
-        continue;
-      }
-      const kind = SOCKET_OF_FIRST[packet.kind];
-      if (kind !== undefined) peer.framer.socket = kind;
-      this.#listener.packet(peer.id, packet);
+    this.#listener.beginTurn();
+    try {
+      while (this.#peers.get(peer.id) === peer && this.#deliverOne(peer));
+    } finally {
+      this.#listener.endTurn();
     }
+    if (peer.stopped && this.#peers.get(peer.id) === peer && !this.#holdsBack(peer)) {
+      peer.stopped = false;
+      peer.socket.resume();
+    }
+  }
+
+  /** @returns false when there is nothing more to deliver now */
+  #deliverOne(peer: Peer): boolean {
+    const { framer } = peer;
+    if (this.#holdsBack(peer)) return false;
+    // the meta socket speaks the agreed dialect from its second packet on, and that is agreed on the data socket
+    if (framer.socket === "meta" && !peer.dialectKnown) return false;
+    let packet: Packet | undefined;
+    try {
+      packet = framer.next();
+    } catch {
+      this.#fail(peer, "malformed");
+      return false;
+    }
+    if (packet === undefined) {
+      const chunk = peer.backlog.shift();
+      if (chunk === undefined) return false;
+      framer.push(chunk);
+      return true;
+    }
+    const kind = SOCKET_OF_FIRST[packet.kind];
+    if (kind !== undefined) framer.socket = kind;
+    if (LENT[packet.kind] === true) this.#received.lend((packet as DataPacket).data);
+    else packet = withOwnBytes(packet);
+    peer.window.payloadDone();
+    this.#listener.packet(peer.id, packet);
+    return true;
   }
 
   #fail(peer: Peer, error: SocketError): void {
@@ -264,6 +320,19 @@ export class PeerSockets {
     peer.reportedQueue = bytes;
     this.#listener.sendQueue(peer.id, bytes);
   }
+}
+
+/** Acks, barriers and all else without bytes are returned as they are. */
+function withOwnBytes(packet: Packet): Packet {
+  let own: Record<string, unknown> | undefined;
+  const fields = packet as unknown as Readonly<Record<string, unknown>>;
+  for (const name of BYTE_FIELDS) {
+    const bytes = fields[name];
+    if (!(bytes instanceof Uint8Array)) continue;
+    own ??= { ...fields };
+    own[name] = new Uint8Array(bytes);
+  }
+  return own === undefined ? packet : (own as unknown as Packet);
 }
 
 function socketError(error: NodeJS.ErrnoException): SocketError {

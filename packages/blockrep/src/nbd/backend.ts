@@ -34,6 +34,9 @@ export interface BlockBackend {
   /** Advertise FAST_ZERO. */
   readonly canZeroFast: boolean;
 
+  /** Requests follow that arrived together; the backend may begin them together at `endBatch`. */
+  beginBatch?(): void;
+  endBatch?(): void;
   /** Fills `target` from `offset`. The buffer is the server's: borrowed until `done`, which must come after the last byte. */
   read(offset: number, target: Uint8Array, done: Done): void;
   /** Writes `data`, borrowed until `done`. With `fua` it is on stable storage when `done` is called with 0. */

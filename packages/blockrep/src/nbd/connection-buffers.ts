@@ -1,4 +1,4 @@
-import { SLAB_BYTES, type Slab, SlabPool } from "./slab.ts";
+import { SLAB_BYTES, type Slab, SlabPool } from "../drivers/slab.ts";
 
 /** At a message border a slab with less room than this is left for a fresh one. */
 const TAIL_MIN = 16 * 1024;

@@ -1,5 +1,6 @@
 import type { Socket } from "node:net";
 import { assert } from "../base/assert.ts";
+import type { Slab, SlabPool } from "../drivers/slab.ts";
 import type { BlockBackend } from "./backend.ts";
 import { InputWindow, MemoryAccount, OutputArea, type ReplySegment } from "./connection-buffers.ts";
 import {
@@ -14,7 +15,6 @@ import {
   NbdErrno,
 } from "./constants.ts";
 import { type ExportInfo, Handshake } from "./handshake.ts";
-import type { Slab, SlabPool } from "./slab.ts";
 import {
   ERROR_CHUNK_BYTES,
   NbdRequest,
@@ -86,6 +86,7 @@ export class NbdConnection {
   #needed: number = REQUEST_BYTES;
   #stalled = false;
   #inTurn = false;
+  #finishedInTurn = false;
   #turnScheduled = false;
   #backlog: Uint8Array | undefined = undefined;
   #unsentBytes = 0;
@@ -176,6 +177,9 @@ export class NbdConnection {
     this.#inTurn = true;
     const wasStalled = this.#stalled;
     this.#stalled = false;
+    this.#finishedInTurn = false;
+    this.#backend?.beginBatch?.();
+    const batch = this.#backend;
     for (;;) {
       this.#consume();
       if (this.#stalled || this.#draining) break;
@@ -186,8 +190,11 @@ export class NbdConnection {
       }
       if (!this.#takeBacklog()) break;
     }
+    batch?.endBatch?.();
     this.#inTurn = false;
     this.#send();
+    // what was finished meanwhile may be what the next request waits for
+    if (this.#stalled && this.#finishedInTurn) this.#scheduleTurn();
     if (wasStalled && !this.#stalled) this.#socket?.resume();
     this.#hangUpIfIdle();
   }
@@ -390,7 +397,10 @@ export class NbdConnection {
       return;
     }
     this.#finish(slot, this.#errno[slot] as number);
-    if (this.#inTurn) return;
+    if (this.#inTurn) {
+      this.#finishedInTurn = true;
+      return;
+    }
     if (this.#socketClosed) this.#endIfIdle();
     else this.#scheduleTurn();
   }

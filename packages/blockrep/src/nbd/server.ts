@@ -1,6 +1,8 @@
 import { chmodSync, lstatSync, unlinkSync } from "node:fs";
-import { createServer, connect as netConnect, type Server, Socket } from "node:net";
+import { createServer, connect as netConnect, type Server, type Socket } from "node:net";
 import { ErrorCode, HaError } from "../base/errors.ts";
+import { adoptSocket } from "../drivers/in-place-socket.ts";
+import { SlabPool } from "../drivers/slab.ts";
 import type { BlockBackend } from "./backend.ts";
 import { type ConnectionHost, NbdConnection } from "./connection.ts";
 import {
@@ -15,7 +17,6 @@ import {
   NBD_PAYLOAD_MAX,
 } from "./constants.ts";
 import type { ExportInfo } from "./handshake.ts";
-import { SlabPool } from "./slab.ts";
 
 /** Clients at once. Each may hold some megabytes, so this bounds the server's memory. */
 export const NBD_CONNECTIONS_MAX = 16;
@@ -151,7 +152,8 @@ export class NbdServer {
     };
     const connection = new NbdConnection(host);
     this.#connections.add(connection);
-    connection.start(adopt(accepted, connection, this.#options.receiveInPlace ?? true));
+    const inPlace = this.#options.receiveInPlace ?? true;
+    connection.start(adoptSocket(accepted, connection, { allowHalfOpen: true, inPlace }));
   }
 
   #changeUsers(by: number): void {
@@ -175,34 +177,6 @@ function describe(offer: NbdExport): ExportInfo {
     flags,
     blockSizes: { minimum, preferred, maximum: NBD_PAYLOAD_MAX },
   };
-}
-
-/**
- * Lets the socket read straight into the connection's memory. Node offers that (`onread`) to sockets that connect;
- * for one that was accepted its handle is moved to a new socket. Where the handle is not to be had, data events do
- * the same with a copy.
- */
-function adopt(accepted: Socket, connection: NbdConnection, inPlace: boolean): Socket {
-  const shell = accepted as unknown as { _handle: unknown };
-  const handle = shell._handle;
-  if (inPlace && handle !== null && typeof handle === "object" && "useUserBuffer" in handle) {
-    shell._handle = null;
-    accepted.destroy(); // the empty shell, so that the server no longer counts it
-    const options = {
-      handle,
-      allowHalfOpen: true,
-      onread: {
-        buffer: (): Uint8Array => connection.buffer(),
-        callback: (bytes: number, memory: Uint8Array): boolean => connection.received(memory.subarray(0, bytes)),
-      },
-    };
-    return new Socket(options as ConstructorParameters<typeof Socket>[0]);
-  }
-  accepted.on("data", (chunk: Uint8Array) => {
-    if (!connection.received(chunk)) accepted.pause();
-  });
-  accepted.resume();
-  return accepted;
 }
 
 /** A socket file that nobody answers on is left over from a process that died. */

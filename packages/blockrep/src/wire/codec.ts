@@ -239,6 +239,12 @@ export function encodeHeadInto(packet: Packet, dialect: Dialect, out: Uint8Array
   return header + head;
 }
 
+/** The packet's bulk data, where it is; undefined for packets without. */
+export function packetBody(packet: Packet): Uint8Array | undefined {
+  const data = LAYOUTS[packet.kind].body?.(packet);
+  return data === undefined || data.length === 0 ? undefined : data;
+}
+
 /** The head of a packet in memory of its own, its bulk data left in place. */
 export function encodeHead(packet: Packet, dialect: Dialect): EncodedPacket {
   const head = new Uint8Array(encodedHeadLength(packet, dialect));
