@@ -12,6 +12,8 @@ const BREAKS: Record<Mutation, string> = {
   "lying-stop": "H1",
   "fresh-replay": "S1",
   "no-return": "H2",
+  "no-ipfail": "H2",
+  "blind-monitor": "H2",
 };
 /** A mutation that so many seeds do not see is not seen. */
 const SEEDS = 200;

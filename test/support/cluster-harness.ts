@@ -30,6 +30,9 @@ export const CONFIG: ClusterConfig = {
   links: ["eth0"],
   groups: [serviceGroup("nodo1", "IPaddr2::192.168.0.29", "dummy::A"), serviceGroup("nodo2", "dummy::C", "dummy::D")],
   fencing: false,
+  pingNodes: [],
+  deadpingMs: 3000,
+  ipfail: false,
   scriptTimeoutMs: 5000,
   stopRetries: 10,
 };
@@ -45,6 +48,7 @@ export class Harness {
   readonly scripts: string[] = [];
   readonly running = new Set<string>();
   readonly aborted: number[] = [];
+  readonly outdates: string[] = [];
   readonly fences: number[] = [];
   readonly pings: string[] = [];
   readonly results = new Map<number, CommandResult>();
@@ -67,6 +71,7 @@ export class Harness {
         abortScript: (id) => this.aborted.push(id),
         fence: (id) => this.fences.push(id),
         event: (event) => this.events.push(event),
+        outdate: (id, resource) => this.outdates.push(`${id} ${resource}`),
         pingPeerNow: (resource) => this.pings.push(resource),
         commandDone: (id, result) => this.results.set(id, result),
         restart: (reason, delayMs) => {

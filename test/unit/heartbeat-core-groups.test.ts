@@ -100,14 +100,14 @@ test("fencing: nothing is taken before a reset has succeeded; a failed one is tr
   const harness = alone(undefined, { fencing: true });
   assert.equal(harness.fences.length, 1);
   assert.deepEqual(harness.scripts, []);
-  harness.engine.fenceDone(harness.fences[0]!, false, "no answer", harness.nowMs);
+  harness.engine.fenceDone(harness.fences[0]!, "bad", "no answer", harness.nowMs);
   harness.advance(4000);
   assert.equal(harness.fences.length, 1);
   harness.advance(1500);
   assert.equal(harness.fences.length, 2);
-  harness.engine.fenceDone(harness.fences[0]!, true, "late answer of the first", harness.nowMs);
+  harness.engine.fenceDone(harness.fences[0]!, "OK", "late answer of the first", harness.nowMs);
   assert.deepEqual(harness.scripts, []);
-  harness.engine.fenceDone(harness.fences[1]!, true, "reset", harness.nowMs);
+  harness.engine.fenceDone(harness.fences[1]!, "OK", "reset", harness.nowMs);
   harness.advance(1000);
   assert.equal(groupState(harness), "running");
 });

@@ -8,6 +8,8 @@ const EXCUSE_MS = 14_000;
 const RESOLVE_MS = 14_000;
 /** Every wait of the original and of the scripts added up: initdead, the dead time with its grace, a healed partition. */
 export const LIVENESS_MS = 22_000;
+/** deadping, the conversation with its retry, and the scripts of both nodes. */
+const PLACEMENT_MS = 17_000;
 const VIOLATIONS_MAX = 20;
 
 interface Change {
@@ -41,7 +43,7 @@ export class Checker {
     const group = this.#group(key);
     for (const earlier of group.resources) {
       if (earlier.text === resource) break;
-      if (!node.isRunning(earlier.text))
+      if (!node.isRunning(earlier.text) && !node.died.has(earlier.text))
         this.violation("H3", `${node.name} starts ${resource} before ${earlier.text} runs`);
     }
     this.#checkOwners(node, group);
@@ -112,6 +114,31 @@ export class Checker {
       }
     }
     this.#liveness();
+    this.#placement();
+  }
+
+  /** The node that alone sees the ping node runs everything. */
+  #placement(): void {
+    const { nowMs, nodes, scenario, lastFaultMs, pingBlind, pingSettledMs } = this.#world;
+    if (!scenario.config.ipfail || pingBlind.size !== 1 || !this.#world.calm()) return;
+    if (nowMs - Math.max(lastFaultMs, pingSettledMs) < PLACEMENT_MS || nodes.some((node) => !node.speaks)) return;
+    for (const node of nodes) {
+      if (!pingBlind.has(node.name)) continue;
+      const kept = scenario.config.groups.filter((group) => this.#runsOn(node, group));
+      if (kept.length === 0 || this.#anyFailure()) continue;
+      this.violation(
+        "H2",
+        `${node.name} sees no ping node and still runs ${kept.map((group) => group.key).join(", ")}`,
+      );
+      this.#world.pingSettledMs = nowMs;
+    }
+  }
+
+  /** A group that failed on the one node stays on the other, whatever that one sees, until somebody repairs it. */
+  #anyFailure(): boolean {
+    return this.#world.nodes.some((node) =>
+      node.engine?.status(node.clock()).groups.some((group) => group.failedResource !== undefined),
+    );
   }
 
   #liveness(): void {

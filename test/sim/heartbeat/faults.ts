@@ -24,9 +24,48 @@ export function plan(world: World): number {
     const node = prng.pick(nodes);
     world.at(prng.between(2000, atMs + 5000), () => world.network.attack(node));
   }
-  const healMs = atMs + 5000;
+  const extraMs = planExtras(world, atMs);
+  const healMs = Math.max(atMs, extraMs) + 5000;
   world.at(healMs, () => heal(world));
   return healMs + LIVENESS_MS + 500;
+}
+
+/** Faults of what not every scenario has: ping nodes and monitoring. Returns when the last of them is over, ms. */
+function planExtras(world: World, untilMs: number): number {
+  const { extras, scenario } = world;
+  let endMs = 0;
+  if (scenario.config.ipfail) {
+    const blind = extras.pick(world.nodes);
+    const beginMs = extras.between(3000, Math.max(3001, untilMs));
+    endMs = beginMs + extras.pick([700, 3000, 45_000]);
+    world.at(beginMs, () => setBlind(world, blind, true));
+    world.at(endMs, () => setBlind(world, blind, false));
+  }
+  if (!scenario.config.groups.some((group) => group.resources.some((each) => each.monitor !== undefined))) return endMs;
+  for (let i = 0; i < 4; i++) {
+    const atMs = extras.between(3000, untilMs + 5000);
+    const group = extras.pick(scenario.config.groups);
+    const resource = extras.pick(group.resources).text;
+    world.at(atMs, () => {
+      for (const node of world.nodes) node.serviceDies(resource);
+    });
+    if (i > 0) continue;
+    const sick = extras.pick(world.nodes);
+    world.at(atMs, () => sick.moods.set(resource, "dies"));
+    world.at(atMs + 6000, () => {
+      world.faultNow();
+      sick.moods.delete(resource);
+    });
+  }
+  return Math.max(endMs, untilMs + 5000);
+}
+
+function setBlind(world: World, node: SimNode, blind: boolean): void {
+  world.log("fault", `${node.name} ${blind ? "loses" : "sees"} the ping node`);
+  world.faultNow();
+  world.pingSettledMs = world.nowMs;
+  if (blind) world.pingBlind.add(node.name);
+  else world.pingBlind.delete(node.name);
 }
 
 function heal(world: World): void {
@@ -169,6 +208,7 @@ const troubledMove: Episode = (world, durationMs) => {
     durationMs + 6000,
     () => {
       owner.moods.set(resource, mood);
+      world.pingSettledMs = Number.POSITIVE_INFINITY;
       owner.command(world.prng.chance(1, 3) ? { kind: "stop" } : { kind: "standby", set: "all" });
     },
     () => {
@@ -182,6 +222,7 @@ const troubledMove: Episode = (world, durationMs) => {
 const wish: Episode = (world) => {
   const node = anyNode(world);
   world.faultNow();
+  world.pingSettledMs = Number.POSITIVE_INFINITY; // what the administrator wants stays where it is
   const set = world.prng.pick(["all", "local", "foreign"] as const);
   node.command(world.prng.chance(1, 2) ? { kind: "standby", set } : { kind: "takeover", set });
 };

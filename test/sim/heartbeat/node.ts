@@ -14,13 +14,15 @@ import type { World } from "./world.ts";
 const SOCKET_BUFFER = 100;
 
 /** How the scripts of a resource behave just now. */
-export type ScriptMood = "well" | "start-fails" | "stop-fails" | "hangs" | "slow";
+export type ScriptMood = "well" | "start-fails" | "stop-fails" | "hangs" | "slow" | "dies";
 
 /** One machine: its daemon, its services, its scripts. Services outlive the daemon, nothing outlives the machine. */
 export class SimNode {
   readonly name: string;
   readonly world: World;
   readonly running = new Map<string, boolean>();
+  /** Services that ended by themselves and were not started since. */
+  readonly died = new Set<string>();
   readonly moods = new Map<string, ScriptMood>();
   readonly #uuid: Uint8Array;
   readonly #clockOffsetMs: number;
@@ -184,6 +186,24 @@ export class SimNode {
     });
   }
 
+  pingAnswers(): void {
+    if (!this.processUp) return;
+    const life = this.#life;
+    this.#feed(() => {
+      if (life !== this.#life) return;
+      for (const name of this.world.scenario.config.pingNodes) this.engine?.pingHeard(name, this.clock());
+    });
+  }
+
+  /** A service ends by itself; nobody is told. */
+  serviceDies(resource: string): void {
+    if (!this.isRunning(resource)) return;
+    this.world.log(this.name, `${resource} dies`);
+    this.world.faultNow();
+    this.running.set(resource, false);
+    this.died.add(resource);
+  }
+
   isRunning(resource: string): boolean {
     return this.running.get(resource) === true;
   }
@@ -197,9 +217,11 @@ export class SimNode {
       abortScript: (id) => world.after(5, () => this.#answer(life, id, { exitCode: 137, output: "" })),
       fence: (id, node) =>
         world.fence(this, node, (ok) => {
-          if (alive()) this.#feed(() => this.engine?.fenceDone(id, ok, ok ? "reset" : "no answer", this.clock()));
+          if (alive())
+            this.#feed(() => this.engine?.fenceDone(id, ok ? "OK" : "bad", ok ? "reset" : "no answer", this.clock()));
         }),
       event: (event) => this.#event(event),
+      outdate: () => undefined,
       pingPeerNow: () => undefined,
       commandDone: (id, result) => world.log(this.name, `command ${id} done: ${result.ok} ${result.text}`),
       restart: (reason, delayMs) => {
@@ -222,6 +244,9 @@ export class SimNode {
   #event(event: ClusterEvent): void {
     if (event.level === "debug" && this.world.options.trace === undefined) return;
     // a failure that outlasts the bad mood is still of it
+    // what failed on one node stays on the other, whatever that one sees
+    if (event.name === "script.failed" || event.details["move"] === true)
+      this.world.pingSettledMs = Number.POSITIVE_INFINITY;
     if (event.name === "script.failed" || event.name === "script.timeout") this.world.faultNow();
     this.world.log(this.name, `${event.level} ${event.name}: ${event.text}`);
   }
@@ -269,7 +294,7 @@ export class SimNode {
     let exitCode = 0;
     let output = "";
     if (job.action === "status") {
-      const running = this.isRunning(name);
+      const running = this.isRunning(name) || world.options.mutation === "blind-monitor";
       output = running ? "running" : "stopped";
       exitCode = running ? 0 : 3;
     } else if (mood === "start-fails" && job.action === "start") exitCode = 1;
@@ -277,8 +302,14 @@ export class SimNode {
       exitCode = world.options.mutation === "lying-stop" ? 0 : 1;
     } else {
       this.running.set(name, job.action === "start");
+      if (job.action === "start") this.died.delete(name);
       world.log(this.name, `${name} ${job.action === "start" ? "started" : "stopped"}`);
       world.checker.servicesChanged(this, { group: job.group, resource: name, started: job.action === "start" });
+      const boot = this.#boot;
+      if (mood === "dies" && job.action === "start")
+        world.after(400, () => {
+          if (boot === this.#boot && this.moods.get(name) === "dies") this.serviceDies(name);
+        });
     }
     this.#answer(life, id, { exitCode, output });
   }

@@ -7,10 +7,13 @@ import { NODES, type Scenario, type SimOptions, scenarioOf } from "./options.ts"
 import { EventQueue } from "./queue.ts";
 
 const LOOK_EVERY_MS = 100;
+const PING_EVERY_MS = 200;
 
 /** Two machines, their links, their time. */
 export class World {
   readonly prng: Prng;
+  /** Decides about ping nodes, monitoring and their faults. */
+  readonly extras: Prng;
   readonly options: SimOptions;
   readonly scenario: Scenario;
   readonly nodes: readonly [SimNode, SimNode];
@@ -19,6 +22,10 @@ export class World {
   readonly #queue = new EventQueue();
   nowMs = 0;
   events = 0;
+  /** Nodes that get no answer from the ping node. */
+  readonly pingBlind = new Set<string>();
+  /** When the view of the ping node last changed, or something placed the groups for another reason. */
+  pingSettledMs = 0;
   /** Faults that are going on. */
   #active = 0;
   lastFaultMs = 0;
@@ -28,7 +35,8 @@ export class World {
   constructor(seed: number, options: SimOptions) {
     this.prng = new Prng(seed);
     this.options = options;
-    this.scenario = scenarioOf(this.prng);
+    this.extras = new Prng(seed + 0x5eed);
+    this.scenario = scenarioOf(this.prng, this.extras);
     this.network = new Network(this, this.scenario.config.links);
     this.checker = new Checker(this);
     this.nodes = [new SimNode(this, NODES[0], this.prng), new SimNode(this, NODES[1], this.prng)];
@@ -45,6 +53,7 @@ export class World {
   configOf(node: SimNode): ClusterConfig {
     const { config } = this.scenario;
     const { mutation } = this.options;
+    if (mutation === "no-ipfail") return { ...config, ipfail: false };
     if (mutation === "no-initdead") return { ...config, initdeadMs: 0 };
     if (mutation !== "wrong-order" || node !== this.nodes[0]) return config;
     const groups = config.groups.map((group) => ({ ...group, resources: [...group.resources].reverse() }));
@@ -140,6 +149,11 @@ export class World {
       if (this.nowMs < untilMs) this.after(LOOK_EVERY_MS, look);
     };
     look();
+    const ping = (): void => {
+      for (const node of this.nodes) if (!this.pingBlind.has(node.name)) node.pingAnswers();
+      if (this.nowMs < untilMs) this.after(PING_EVERY_MS, ping);
+    };
+    if (this.scenario.config.pingNodes.length > 0) ping();
     for (;;) {
       const event = this.#queue.pop();
       if (event === undefined || event.at > untilMs) return;

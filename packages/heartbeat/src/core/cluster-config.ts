@@ -1,4 +1,4 @@
-import type { HeartbeatConfig } from "../config/model.ts";
+import type { HaCf, HeartbeatConfig, StonithDevice } from "../config/model.ts";
 import type { ClusterConfig } from "./ports.ts";
 
 /** Longest run of one script; Heartbeat itself waits for ever. */
@@ -10,7 +10,7 @@ const STOP_RETRIES = 10;
  * The engine's configuration from the three files of /etc/ha.d. `auto_failback legacy` (also the default of a file that does
  * not set it) is taken as `on`: the groups go home, with the newer conversation; the caller says so.
  */
-export function clusterConfigOf(config: Pick<HeartbeatConfig, "haCf" | "haresources">): ClusterConfig {
+export function clusterConfigOf(config: Pick<HeartbeatConfig, "haCf" | "haresources">, node?: string): ClusterConfig {
   const { haCf, haresources } = config;
   const links = haCf.media.map((medium) => (medium.kind === "serial" ? medium.device : medium.interface));
   return {
@@ -25,8 +25,23 @@ export function clusterConfigOf(config: Pick<HeartbeatConfig, "haCf" | "haresour
     autoFailback: haCf.autoFailback === "off" ? "off" : "on",
     links: [...new Set(links)],
     groups: haresources.groups,
-    fencing: haCf.stonith.length > 0,
+    fencing: stonithDeviceOf(haCf, node) !== undefined,
+    pingNodes: haCf.pingNodes.map((ping) => ping.name),
+    deadpingMs: haCf.deadpingMs,
+    // it needs the newer conversation; in legacy mode the original ends itself
+    ipfail: haCf.respawn.some((client) => client.builtIn === "ipfail") && haCf.autoFailback !== "legacy",
     scriptTimeoutMs: SCRIPT_TIMEOUT_MS,
     stopRetries: STOP_RETRIES,
   };
+}
+
+/**
+ * The one device with which this node resets the other: the last line that names this node, `*`, or nobody. Without `node`
+ * any line counts.
+ * @see Heartbeat 3.0.6 stonith_host
+ */
+export function stonithDeviceOf(haCf: Pick<HaCf, "stonith">, node?: string): StonithDevice | undefined {
+  const ours = (host: string | undefined): boolean =>
+    node === undefined || host === undefined || host === "*" || host === node;
+  return haCf.stonith.filter((device) => ours(device.host)).at(-1);
 }

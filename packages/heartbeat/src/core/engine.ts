@@ -3,11 +3,14 @@ import { missingMandatoryField } from "../wire/common-fields.ts";
 import { type HaField, HaMessage, isUnsequenced, MessageType } from "../wire/message.ts";
 import { Context, NEVER, soonest } from "./context.ts";
 import { setName } from "./group-set.ts";
+import { isIpfailMessage } from "./ipfail.ts";
 import { Membership } from "./membership.ts";
+import { isOutdateMessage, OutdatePeer } from "./outdate-peer.ts";
 import { OwnStream } from "./own-stream.ts";
 import { formatReport, KIND_FIELD, REPORT_FIELD } from "./peer-report.ts";
 import { PeerResources } from "./peer-resources.ts";
 import { PeerStream } from "./peer-stream.ts";
+import { PingNodes } from "./ping-nodes.ts";
 import type {
   ClockInfo,
   ClusterCommand,
@@ -16,6 +19,7 @@ import type {
   ClusterSink,
   ClusterStatus,
   DrbdFacts,
+  FenceResult,
   Identity,
   NodeView,
   ScriptResult,
@@ -44,6 +48,8 @@ export class ClusterEngine implements ClusterInputs {
   readonly #peer: PeerResources;
   readonly #state: ResourceState;
   readonly #protocol: ResourceProtocol;
+  readonly #ping: PingNodes;
+  readonly #outdate: OutdatePeer;
   readonly #sendErrorMs = new Map<string, number>();
   #strangerMs = Number.NEGATIVE_INFINITY;
   #peerUuid: Uint8Array | undefined;
@@ -84,14 +90,23 @@ export class ClusterEngine implements ClusterInputs {
         this.#stream?.declaredDead();
         this.#protocol.peerDied();
       },
-      ready: () => this.#protocol.ready(),
+      linkDied: () => this.#protocol.ipfail.linkDied(),
+      ready: () => {
+        if (this.#ping.decided) this.#protocol.ready();
+      },
     });
+    this.#ping = new PingNodes(context);
     this.#peer = new PeerResources(context, this.#membership);
     this.#state = new ResourceState(context, this.#membership, this.#groups, this.#peer, (message) =>
       this.#post(message),
     );
     this.#state.sawGeneration = () => this.#stream?.generation ?? 0;
-    this.#protocol = new ResourceProtocol(this.#state);
+    this.#state.pings = () => (config.ipfail ? this.#ping.alive : undefined);
+    this.#protocol = new ResourceProtocol(this.#state, this.#ping);
+    this.#outdate = new OutdatePeer(context, this.#membership, this.#peer, {
+      send: (message) => this.#post(message),
+      peerFenced: () => this.#protocol.peerFenced,
+    });
   }
 
   start(nowMs: number): void {
@@ -99,6 +114,7 @@ export class ClusterEngine implements ClusterInputs {
     this.#context.startedMs = nowMs;
     this.#started = true;
     this.#membership.start();
+    this.#ping.start();
     this.#protocol.start();
     this.#settle();
   }
@@ -135,8 +151,16 @@ export class ClusterEngine implements ClusterInputs {
     });
   }
 
-  fenceDone(id: number, ok: boolean, text: string, nowMs: number): void {
-    this.#input(nowMs, () => this.#protocol.fenceDone(id, ok, text));
+  fenceDone(id: number, result: FenceResult, text: string, nowMs: number): void {
+    this.#input(nowMs, () => this.#protocol.fenceDone(id, result, text));
+  }
+
+  pingHeard(name: string, nowMs: number): void {
+    this.#input(nowMs, () => this.#ping.heard(name));
+  }
+
+  outdateDone(id: number, exitCode: number, nowMs: number): void {
+    this.#input(nowMs, () => this.#outdate.outdateDone(id, exitCode));
   }
 
   command(id: number, command: ClusterCommand, nowMs: number): void {
@@ -144,7 +168,10 @@ export class ClusterEngine implements ClusterInputs {
       this.#context.sink.commandDone(id, { ok: false, text: "this node is ending" });
       return;
     }
-    this.#input(nowMs, () => this.#protocol.command(id, command));
+    this.#input(nowMs, () => {
+      if (command.kind === "outdate-peer") this.#outdate.ask(id, command.resource, command.timeoutMs);
+      else this.#protocol.command(id, command);
+    });
   }
 
   drbdStatus(resource: string, facts: DrbdFacts | undefined, nowMs: number): void {
@@ -162,6 +189,8 @@ export class ClusterEngine implements ClusterInputs {
       this.#stream?.deadline() ?? NEVER,
       this.#groups.deadline(),
       this.#protocol.deadline(),
+      this.#ping.deadline(),
+      this.#outdate.deadline(),
     );
   }
 
@@ -205,8 +234,11 @@ export class ClusterEngine implements ClusterInputs {
         node: runner.group.node,
         state: runner.state,
         ...(runner.failedResource === undefined ? {} : { failedResource: runner.failedResource }),
+        ...(runner.failures === 0 ? {} : { failures: runner.failures }),
       })),
       ...(this.#protocol.failbackWaitsFor === undefined ? {} : { failbackWaitsFor: this.#protocol.failbackWaitsFor }),
+      pingNodes: this.#ping.views(),
+      ...(this.#protocol.fencing === undefined ? {} : { fencing: this.#protocol.fencing }),
       counters: { ...counters, packetsMissing: this.#stream?.missing ?? 0 },
     };
   }
@@ -218,6 +250,7 @@ export class ClusterEngine implements ClusterInputs {
     const beforeMs = context.nowMs;
     context.nowMs = Math.max(beforeMs, nowMs);
     this.#membership.passed(context.nowMs - beforeMs);
+    this.#ping.passed(context.nowMs - beforeMs);
     const silenceMs = context.muted ? undefined : this.#membership.fatalSilenceMs();
     if (silenceMs !== undefined) {
       context.event(
@@ -237,8 +270,10 @@ export class ClusterEngine implements ClusterInputs {
     const context = this.#context;
     if (context.closed) return;
     this.#groups.tick();
+    this.#ping.tick();
     this.#membership.tick();
     this.#stream?.tick();
+    this.#outdate.tick();
     this.#protocol.step();
     if (!context.closed) this.#reportChange();
   }
@@ -322,6 +357,8 @@ export class ClusterEngine implements ClusterInputs {
       ];
       this.#post(new HaMessage(fields));
     } else if (message.type === MessageType.replyNodes) this.#membership.repnodes(message.get("nodelist") ?? "");
+    else if (isIpfailMessage(message.type)) this.#protocol.ipfail.received(message);
+    else if (isOutdateMessage(message.type)) this.#outdate.received(message);
     else this.#protocol.received(message, seq);
   }
 

@@ -20,6 +20,8 @@ export interface MembershipListener {
   post(message: HaMessage): void;
   peerIsHacluster(): boolean;
   peerDied(): void;
+  /** A link to the peer that worked is silent. */
+  linkDied(): void;
   /** Every node is heard or dead, and the node list agreed: this node may become active. */
   ready(): void;
 }
@@ -287,5 +289,6 @@ export class Membership {
       `link ${this.#context.peer}:${name} ${up ? "up" : "dead"}: ${cause}`,
       { node: this.#context.peer ?? "", link: name, up },
     );
+    if (!up) this.#listener.linkDied();
   }
 }

@@ -1,4 +1,4 @@
-import { formatHex, parseHex } from "../wire/message.ts";
+import { formatHex, parseDecimal, parseHex } from "../wire/message.ts";
 import { ALL, NONE, setBits, setName } from "./group-set.ts";
 
 /**
@@ -21,6 +21,8 @@ export interface Report {
   readonly considersDead: boolean;
   /** The sender has released everything and is about to end. */
   readonly leaving: boolean;
+  /** Ping nodes that answer the sender; absent where ipfail is not configured. */
+  readonly pings?: number | undefined;
 }
 
 export type MovePhase = "none" | "me" | "other" | "give" | "done" | "take";
@@ -39,6 +41,7 @@ export function formatReport(report: Report): string {
     `failed:${setName(report.failed)}`,
     `peer:${report.considersDead ? "dead" : "alive"}`,
     `leaving:${report.leaving ? 1 : 0}`,
+    ...(report.pings === undefined ? [] : [`pings:${report.pings}`]),
   ].join(",");
 }
 
@@ -66,6 +69,7 @@ export function parseReport(text: string | undefined): Report | undefined {
     failed,
     considersDead: parts.get("peer") === "dead",
     leaving: parts.get("leaving") === "1",
+    pings: parseDecimal(parts.get("pings") ?? ""),
   };
 }
 

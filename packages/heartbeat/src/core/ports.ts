@@ -13,6 +13,8 @@ export interface ServiceResource {
   readonly script: string;
   /** Arguments before the action. */
   readonly args: readonly string[];
+  /** Absent: started, and never looked at again, as Heartbeat does. */
+  readonly monitor?: MonitorPolicy;
 }
 
 /** A haresources line (the parsed one fits): started left to right, stopped right to left. */
@@ -22,6 +24,18 @@ export interface ServiceGroup {
   /** Preferred node, lower case. */
   readonly node: string;
   readonly resources: readonly ServiceResource[];
+}
+
+/** How a running resource is watched. */
+export interface MonitorPolicy {
+  /** Pause between two checks. */
+  readonly intervalMs: number;
+  /** A check that takes longer counts as a failure. */
+  readonly timeoutMs: number;
+  /** The failure with this number inside the window moves the group to the other node; earlier ones restart. 0: never move. */
+  readonly failures: number;
+  /** Failures older than this are forgotten, and a group that failed here may be started here again. */
+  readonly windowMs: number;
 }
 
 /** Configuration of the engine: ha.cf and haresources in units and types. */
@@ -40,8 +54,14 @@ export interface ClusterConfig {
   /** Names of the links, one per interface (two media on one interface are one link). */
   readonly links: readonly string[];
   readonly groups: readonly ServiceGroup[];
-  /** A STONITH device is configured: nothing of a silent node is taken before `fenceDone(…, true)`. */
+  /** A STONITH device is configured: nothing of a silent node is taken before `fenceDone(…, "OK")`. */
   readonly fencing: boolean;
+  /** Names of the ping nodes (lower case) and groups of them. */
+  readonly pingNodes: readonly string[];
+  /** A ping node that does not answer for so long is dead. */
+  readonly deadpingMs: number;
+  /** Give the service groups to the other node when that one sees more ping nodes. */
+  readonly ipfail: boolean;
   /** Longest run of one script before it is aborted and counts as failed. */
   readonly scriptTimeoutMs: number;
   /** How often a failing stop is repeated, one second apart, after the first attempt. */
@@ -55,7 +75,15 @@ export interface Identity {
   readonly uuid: Uint8Array;
   /** Generation of this start; durable before the engine is made, always higher than any earlier one. */
   readonly generation: number;
+  /**
+   * Keys of the service groups that an earlier life of this daemon ran, when it ended less than its dead time ago: the
+   * other node cannot have taken them. What runs and is not among them is a leftover.
+   */
+  readonly journal?: readonly string[];
 }
+
+/** What came of a reset: done, failed, or a device that cannot reset that node. @see Heartbeat 3.0.6 message stonith */
+export type FenceResult = "OK" | "bad" | "badhost";
 
 /** Contents of the fields `ts` and `ld`. Never used for a decision. */
 export interface ClockInfo {
@@ -91,10 +119,16 @@ export type ClusterCommand =
   /** Release everything, say so, and exit. */
   | { readonly kind: "stop" }
   /** Forget failures and start the groups of this node that nobody holds. */
-  | { readonly kind: "start" };
+  | { readonly kind: "start" }
+  /** An administrator has made sure that the node is down: what waits for its reset goes on. */
+  | { readonly kind: "fence-confirm"; readonly node: string }
+  /** Make the peer's copy of a replicated resource Outdated; the result has an `exitCode` of DRBD's fence-peer handler. */
+  | { readonly kind: "outdate-peer"; readonly resource: string; readonly timeoutMs: number };
 
 export interface CommandResult {
   readonly ok: boolean;
+  /** Of `outdate-peer`. @see DRBD 8.4 fence-peer: 3 inconsistent, 4 outdated, 5 unreachable, 6 primary, 7 fenced */
+  readonly exitCode?: number;
   /** One sentence: what was done, or why not and what to do. */
   readonly text: string;
 }
@@ -135,6 +169,13 @@ export type ClusterEventName =
   | "fence.done"
   | "fence.failed"
   | "fence.unconfigured"
+  | "ping.status"
+  | "ipfail.count"
+  | "ipfail.giveup"
+  | "monitor.failed"
+  | "monitor.expired"
+  | "outdate.asked"
+  | "outdate.done"
   | "takeover.start"
   | "takeover.done"
   | "takeover.cancelled"
@@ -181,6 +222,8 @@ export interface ClusterSink {
   abortScript(id: number): void;
   /** Reset the node through the STONITH device; answer with `fenceDone(id, …)`. */
   fence(id: number, node: string): void;
+  /** Make our own copy of a replicated resource Outdated; answer with `outdateDone(id, …)`. */
+  outdate(id: number, resource: string): void;
   event(event: ClusterEvent): void;
   /** The peer is late: let blockrep ping it now. It never cuts a connection that answers. */
   pingPeerNow(resource: string): void;
@@ -219,6 +262,24 @@ export interface GroupView {
   readonly state: GroupState;
   /** Resource that failed, when one did. */
   readonly failedResource?: string;
+  /** Failures found by monitoring that are not forgotten yet. */
+  readonly failures?: number;
+}
+
+export interface PingNodeView {
+  readonly node: string;
+  /** `init`: never heard, and not waited for long enough yet. */
+  readonly status: "init" | "ping" | "dead";
+  readonly lastSeenMs?: number;
+}
+
+/** A node whose reset is waited for. */
+export interface FenceView {
+  readonly node: string;
+  readonly sinceMs: number;
+  readonly attempts: number;
+  /** What the device said last. */
+  readonly text?: string;
 }
 
 /** One truth for `status`, the monitor and the metrics. */
@@ -233,6 +294,9 @@ export interface ClusterStatus {
   readonly groups: readonly GroupView[];
   /** What an auto failback waits for, when it waits. */
   readonly failbackWaitsFor?: string;
+  readonly pingNodes: readonly PingNodeView[];
+  /** Nothing is taken over before this node is reset. */
+  readonly fencing?: FenceView;
   readonly counters: Readonly<Record<string, number>>;
 }
 
@@ -248,7 +312,11 @@ export interface ClusterInputs {
   mediumDown(link: string, nowMs: number): void;
   sendError(link: string, reason: string, nowMs: number): void;
   scriptDone(id: number, result: ScriptResult, nowMs: number): void;
-  fenceDone(id: number, ok: boolean, text: string, nowMs: number): void;
+  fenceDone(id: number, result: FenceResult, text: string, nowMs: number): void;
+  /** A ping node, or a member of a group of them, answered. */
+  pingHeard(name: string, nowMs: number): void;
+  /** `exitCode`: what `outdate` came to, in the words of DRBD's fence-peer handler. */
+  outdateDone(id: number, exitCode: number, nowMs: number): void;
   command(id: number, command: ClusterCommand, nowMs: number): void;
   /** New facts about a replicated resource; `undefined`: blockrep does not answer. */
   drbdStatus(resource: string, facts: DrbdFacts | undefined, nowMs: number): void;

@@ -1,6 +1,7 @@
 import { MessageType } from "../wire/message.ts";
 import { NEVER } from "./context.ts";
 import { ALL } from "./group-set.ts";
+import type { FenceResult, FenceView } from "./ports.ts";
 import type { ResourceState } from "./resource-state.ts";
 
 /** Pause before a failed fencing is tried again, for ever. @see Heartbeat 3.0.6 STONITH */
@@ -17,6 +18,9 @@ export class Recovery {
   #running = false;
   #fenced = false;
   #retryMs = NEVER;
+  #attempts = 0;
+  #sinceMs = 0;
+  #lastText: string | undefined;
 
   constructor(state: ResourceState) {
     this.#state = state;
@@ -60,33 +64,77 @@ export class Recovery {
       );
       return true;
     }
-    this.#state.fencing = true;
+    if (!this.#state.fencing) {
+      this.#state.fencing = true;
+      this.#attempts = 0;
+      this.#sinceMs = context.nowMs;
+      this.#lastText = undefined;
+    }
     if (!this.#running && (this.#retryMs === NEVER || context.nowMs >= this.#retryMs)) {
       this.#running = true;
       this.#retryMs = NEVER;
       this.#fenceId++;
+      this.#attempts++;
       context.event("warn", "fence.needed", `resetting node ${node}: nothing is taken before that succeeds`, { node });
       context.sink.fence(this.#fenceId, node);
     }
     return false;
   }
 
-  fenceDone(id: number, ok: boolean, text: string): void {
+  /** The peer was reset and has not been heard since. */
+  get peerFenced(): boolean {
+    return this.#fenced && this.#state.context.config.fencing;
+  }
+
+  /** The reset that is waited for, if one is. */
+  get waiting(): FenceView | undefined {
+    if (!this.#state.fencing) return undefined;
+    return {
+      node: this.#state.context.peer ?? "",
+      sinceMs: this.#state.context.nowMs - this.#sinceMs,
+      attempts: this.#attempts,
+      ...(this.#lastText === undefined ? {} : { text: this.#lastText }),
+    };
+  }
+
+  fenceDone(id: number, result: FenceResult, text: string): void {
     if (id !== this.#fenceId || !this.#running) return;
     const { context } = this.#state;
     const node = context.peer ?? "";
     this.#running = false;
-    this.#state.post(MessageType.stonith, { node, result: ok ? "OK" : "bad" });
-    if (ok) {
-      this.#fenced = true;
-      this.#state.fencing = false;
-      context.event("info", "fence.done", `node ${node} now reset`, { node });
+    this.#lastText = text;
+    this.#state.post(MessageType.stonith, { node, result });
+    if (result === "OK") {
+      this.#fencedNow(`node ${node} now reset: ${text}`);
       return;
     }
     this.#retryMs = context.nowMs + FENCE_RETRY_MS;
-    context.event("error", "fence.failed", `node ${node} not reset: ${text}; trying again in ${FENCE_RETRY_MS} ms`, {
+    const what = result === "badhost" ? `the device cannot reset ${node}` : `node ${node} not reset`;
+    context.event("error", "fence.failed", `${what}: ${text}; trying again in ${FENCE_RETRY_MS} ms`, {
       node,
+      result,
+      attempts: this.#attempts,
     });
+  }
+
+  /** An administrator vouches for the node being down. @returns why not, or undefined */
+  confirm(node: string): string | undefined {
+    if (!this.#state.fencing) return "no reset of a node is waited for";
+    if (node !== this.#state.context.peer)
+      return `the reset of ${this.#state.context.peer} is waited for, not of ${node}`;
+    this.#running = false;
+    this.#retryMs = NEVER;
+    this.#fenceId++;
+    this.#state.post(MessageType.stonith, { node, result: "OK" });
+    this.#fencedNow(`an administrator confirms that ${node} is down`);
+    return undefined;
+  }
+
+  #fencedNow(text: string): void {
+    const { context } = this.#state;
+    this.#fenced = true;
+    this.#state.fencing = false;
+    context.event("info", "fence.done", text, { node: context.peer ?? "" });
   }
 
   deadline(): number {

@@ -2,7 +2,9 @@ import { type HaMessage, MessageType } from "../wire/message.ts";
 import { NEVER, soonest } from "./context.ts";
 import { failbackObstacle } from "./failback.ts";
 import { ALL, FOREIGN, LOCAL, mirrored, NONE, setBits, setName } from "./group-set.ts";
-import type { ClusterCommand, CommandResult, ServiceGroup } from "./ports.ts";
+import { Ipfail } from "./ipfail.ts";
+import type { PingNodes } from "./ping-nodes.ts";
+import type { ClusterCommand, CommandResult, FenceResult, FenceView, ServiceGroup } from "./ports.ts";
 import { Recovery } from "./recovery.ts";
 import { Release } from "./release.ts";
 import type { ResourceState } from "./resource-state.ts";
@@ -46,6 +48,7 @@ export class ResourceProtocol {
   readonly #standby: Standby;
   readonly #recovery: Recovery;
   readonly #release: Release;
+  readonly ipfail: Ipfail;
   #requestTimerMs = NEVER;
   #request: Request | undefined;
   #stopCommand: { readonly id: number; readonly deadlineMs: number } | undefined;
@@ -53,24 +56,45 @@ export class ResourceProtocol {
   /** The peer's `starting` came before this node could answer it. */
   #owesAnswer = false;
   #leftovers = NONE;
+  /** Of the leftovers, those that this daemon ran until a moment ago. */
+  #listed = NONE;
   #stoppingLeftovers = NONE;
   #conflictSinceMs = NEVER;
   #unownedSinceMs = NEVER;
   #waitsFor: string | undefined;
   #lastRealFailureMoveMs = Number.NEGATIVE_INFINITY;
 
-  constructor(state: ResourceState) {
+  constructor(state: ResourceState, ping: PingNodes) {
     this.#state = state;
     this.#standby = new Standby(state);
     this.#recovery = new Recovery(state);
     this.#release = new Release(state);
-    this.#standby.onEnd = (_move, ok, text) => this.#requestEnded(ok, text);
+    this.ipfail = new Ipfail(state, ping, {
+      possible: () => state.phase === "stable" && this.#possible(),
+      giveAll: (reason) => this.#standby.begin(ALL, reason),
+      failback: () => {
+        if ((state.hold & FOREIGN) !== NONE) state.needsFailback = true;
+      },
+    });
+    state.groups.mayMove = (group) => this.#mayMove(group);
+    this.#standby.onEnd = (_move, ok, text) => {
+      this.ipfail.moved(ok);
+      this.#requestEnded(ok, text);
+    };
     this.#release.onBlocked = (text) => this.#stopEnded({ ok: false, text });
     this.#release.onDone = () => this.#stopEnded({ ok: true, text: "all service groups released" });
   }
 
   get failbackWaitsFor(): string | undefined {
     return this.#waitsFor;
+  }
+
+  get fencing(): FenceView | undefined {
+    return this.#recovery.waiting;
+  }
+
+  get peerFenced(): boolean {
+    return this.#recovery.peerFenced;
   }
 
   start(): void {
@@ -83,9 +107,10 @@ export class ResourceProtocol {
     const { probed, membership, peer, groups, phase } = this.#state;
     if (!probed || phase !== "init") return;
     if (membership.peer !== "dead" && peer.kind === "unknown") return;
-    if (membership.peer !== "dead" && peer.real && this.#leftovers !== NONE) {
+    const unlisted = this.#leftovers & ~this.#listed;
+    if (membership.peer !== "dead" && peer.real && unlisted !== NONE) {
       // what a real node holds it says only after our `starting`; two owners would be worse than a short outage
-      this.#stopLeftovers(this.#leftovers);
+      this.#stopLeftovers(unlisted);
       if (!groups.released(this.#stoppingLeftovers)) return;
       this.#leftoversStopped();
     }
@@ -95,6 +120,7 @@ export class ResourceProtocol {
       this.#state.post(MessageType.starting, {});
       if (this.#owesAnswer) this.#state.announce();
     }
+    this.ipfail.active();
     this.#owesAnswer = false;
     this.step();
   }
@@ -102,12 +128,14 @@ export class ResourceProtocol {
   peerRestarted(): void {
     this.#standby.cancel("the other node restarted");
     this.#owesAnswer = false;
+    this.ipfail.peerGone();
     this.#state.peer.reborn();
     this.#requestTimerMs = NEVER;
   }
 
   peerDied(): void {
     this.#standby.cancel("the other node is dead");
+    this.ipfail.peerGone();
     this.#state.peer.forget();
     this.#requestTimerMs = NEVER;
   }
@@ -143,8 +171,8 @@ export class ResourceProtocol {
     this.step();
   }
 
-  fenceDone(id: number, ok: boolean, text: string): void {
-    this.#recovery.fenceDone(id, ok, text);
+  fenceDone(id: number, result: FenceResult, text: string): void {
+    this.#recovery.fenceDone(id, result, text);
     this.step();
   }
 
@@ -222,7 +250,17 @@ export class ResourceProtocol {
       this.#requestTimerMs = state.context.nowMs + REQUEST_DELAY_MS;
     }
     if (becameStable) state.announce();
-    if (state.phase === "received" && state.peer.stable) this.#startupDone("the other node is stable");
+    this.#startupOfReal();
+  }
+
+  /** Next to a real node the start ends when that one is stable, or after the wait. */
+  #startupOfReal(): void {
+    const { phase, peer, context } = this.#state;
+    if (phase !== "received") return;
+    const waited = context.nowMs >= this.#requestTimerMs;
+    if (!peer.stable && !waited) return;
+    if (!this.#leftoversSettled()) return;
+    this.#startupDone(peer.stable ? "the other node is stable" : "the wait is over");
   }
 
   /** The start is over: take our own groups unless the other node has them. */
@@ -255,6 +293,15 @@ export class ResourceProtocol {
         if (this.#release.active) this.#release.retry();
         else if (this.#state.phase === "stable") groups.run(this.#state.hold & ~(this.#state.move?.set ?? NONE));
         context.sink.commandDone(id, { ok: true, text: "failures forgotten" });
+        break;
+      case "fence-confirm": {
+        const obstacle = this.#recovery.confirm(command.node);
+        if (obstacle !== undefined) refuse(obstacle);
+        else context.sink.commandDone(id, { ok: true, text: `${command.node} is taken to be down` });
+        break;
+      }
+      case "outdate-peer":
+        refuse("not a matter of service groups");
         break;
       default: {
         const set = setBits(command.set) ?? ALL;
@@ -293,8 +340,7 @@ export class ResourceProtocol {
     if (this.#release.active) return;
     this.#recovery.step();
     if (state.phase === "starting" && !state.peer.real) this.#startWithReport();
-    if (state.phase === "received" && state.context.nowMs >= this.#requestTimerMs)
-      this.#startupDone("the wait is over");
+    this.#startupOfReal();
     if (state.phase === "stable") this.#stableStep();
     if (this.#stopCommand !== undefined) this.#beginStop();
   }
@@ -306,6 +352,7 @@ export class ResourceProtocol {
       this.#standby.deadline(),
       this.#recovery.deadline(),
       this.#release.deadline(),
+      this.ipfail.deadline(),
       this.#request?.deadlineMs ?? NEVER,
     );
   }
@@ -317,6 +364,7 @@ export class ResourceProtocol {
     this.#takeUnowned();
     this.#serveRequest();
     this.#moveAfterFailure();
+    this.ipfail.step();
     this.#failback();
     this.#state.announceChange();
   }
@@ -326,12 +374,17 @@ export class ResourceProtocol {
     state.probed = true;
     this.#leftovers = state.groups.leftovers();
     if (this.#leftovers === NONE) return;
+    this.#listed = state.groups.listed(state.context.identity.journal ?? []);
     state.hold |= this.#leftovers;
     state.context.event(
       "warn",
       "resources.leftover",
-      `${setName(this.#leftovers)} service groups were running before this start: left by an earlier daemon, or started at boot`,
-      { set: setName(this.#leftovers) },
+      `${setName(this.#leftovers)} service groups were running before this start: ${
+        this.#listed === this.#leftovers
+          ? "this daemon ran them a moment ago"
+          : "left by an earlier daemon, or started at boot"
+      }`,
+      { set: setName(this.#leftovers), listed: setName(this.#listed) },
     );
   }
 
@@ -350,18 +403,24 @@ export class ResourceProtocol {
 
   /** Active next to a hacluster node: no fixed wait, its report says what is free. */
   #startWithReport(): void {
+    const { peer, context } = this.#state;
+    if (!peer.trusted || peer.left || !this.#leftoversSettled()) return;
+    this.#startupDone(`${context.peer} does not hold them`);
+  }
+
+  /** What runs here from before: stopped where the peer holds it, kept where it does not. @returns false: stops still run */
+  #leftoversSettled(): boolean {
     const state = this.#state;
     const { peer, groups } = state;
-    if (!peer.trusted || peer.left) return;
     this.#stopLeftovers(this.#leftovers & peer.holds);
     if (this.#stoppingLeftovers !== NONE) {
-      if (!groups.settled(this.#stoppingLeftovers) || !groups.released(this.#stoppingLeftovers)) return;
+      if (!groups.settled(this.#stoppingLeftovers) || !groups.released(this.#stoppingLeftovers)) return false;
       this.#leftoversStopped();
     }
     if ((this.#leftovers & FOREIGN) !== NONE) state.needsFailback = true;
     if (this.#leftovers !== NONE) state.acquire(this.#leftovers, "they run here already");
     this.#leftovers = NONE;
-    this.#startupDone(`${state.context.peer} does not hold them`);
+    return true;
   }
 
   /** A peer that hears us but holds us for dead (or a real one that claims what we run) has taken our groups. */
@@ -462,10 +521,22 @@ export class ResourceProtocol {
     const set = groups.failed() & this.#state.hold & ~peer.failed;
     if (set === NONE || !this.#possible()) return;
     if (peer.real) {
-      if (context.nowMs - this.#lastRealFailureMoveMs < REAL_FAILURE_MOVE_MS) return;
+      if (!this.#realMayTakeFailure) return;
       this.#lastRealFailureMoveMs = context.nowMs;
     }
     this.#standby.begin(set, "a service group could not be started here");
+  }
+
+  get #realMayTakeFailure(): boolean {
+    return this.#state.context.nowMs - this.#lastRealFailureMoveMs >= REAL_FAILURE_MOVE_MS;
+  }
+
+  /** A group that fails here would be taken by the other node. */
+  #mayMove(group: ServiceGroup): boolean {
+    const { peer, phase, context } = this.#state;
+    const bit = group.node === context.identity.node ? LOCAL : FOREIGN;
+    if (phase !== "stable" || !this.#possible() || (peer.failed & bit) !== NONE) return false;
+    return !this.ipfail.peerIsWorse && (!peer.real || this.#realMayTakeFailure);
   }
 
   #failback(): void {
@@ -476,6 +547,7 @@ export class ResourceProtocol {
       (hold & FOREIGN) !== NONE &&
       (peer.holds & FOREIGN) === NONE &&
       (peer.failed & FOREIGN) === NONE &&
+      !this.ipfail.peerIsWorse &&
       this.#possible();
     if (!wanted) {
       if (!peer.trusted) this.#waitsFor = undefined;

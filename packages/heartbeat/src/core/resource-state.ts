@@ -64,6 +64,10 @@ export class ResourceState {
     return this.phase === "stable" && this.move === undefined && !this.fencing && this.groups.settled(3);
   }
 
+  send(message: HaMessage): void {
+    this.#post(message);
+  }
+
   post(t: string, own: Readonly<Record<string, string>>): void {
     this.#post(HaMessage.of(t, own));
   }
@@ -98,6 +102,7 @@ export class ResourceState {
       failed: this.groups.failed(),
       considersDead: this.membership.peer === "dead",
       leaving: this.leaving,
+      pings: this.pings(),
     };
   }
 
@@ -108,6 +113,9 @@ export class ResourceState {
 
   /** Newest generation of the peer that was heard; set by the engine. */
   sawGeneration: () => number = () => 0;
+
+  /** Ping nodes that answer, where ipfail is configured; set by the engine. */
+  pings: () => number | undefined = () => undefined;
 
   #saw(): number {
     return this.sawGeneration();

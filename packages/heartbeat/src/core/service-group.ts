@@ -1,4 +1,5 @@
 import { type Context, NEVER } from "./context.ts";
+import { GroupMonitor, type MonitorFinding } from "./group-monitor.ts";
 import type { GroupState, ScriptAction, ScriptResult, ServiceGroup, ServiceResource } from "./ports.ts";
 
 /** Pause between two attempts of a failing stop. @see Heartbeat 3.0.6 ResourceManager */
@@ -52,12 +53,25 @@ export class ServiceGroupRunner {
   #checkingStop = false;
   #running: Running | undefined;
   #failed: string | undefined;
+  #failedMs = 0;
   #leftover = false;
+  /** A restart stops only what stands right of the failed resource, and that one. */
+  #stopDownTo = 0;
+  readonly #monitor: GroupMonitor;
+  readonly #mayMove: () => boolean;
 
-  constructor(context: Context, group: ServiceGroup, ids: ScriptIds) {
+  /** @param mayMove whether the other node would take the group now, so that giving it up here makes sense */
+  constructor(context: Context, group: ServiceGroup, ids: ScriptIds, mayMove: () => boolean) {
     this.#context = context;
     this.group = group;
     this.#ids = ids;
+    this.#mayMove = mayMove;
+    this.#monitor = new GroupMonitor(context, group, () => ids.next(), saysRunning);
+  }
+
+  /** Failures found by monitoring that are not forgotten yet. */
+  get failures(): number {
+    return this.#monitor.failures;
   }
 
   get state(): GroupState {
@@ -109,6 +123,7 @@ export class ServiceGroupRunner {
   /** Stop every resource, also those that should not be running: stop scripts are called on a node that holds nothing. */
   stop(): void {
     this.#target = "stop";
+    this.#stopDownTo = 0;
     if (this.#phase === "stop" || this.#phase === "wait-stop") return;
     if (this.busy) return;
     this.#beginStop();
@@ -118,10 +133,16 @@ export class ServiceGroupRunner {
   /** Let it be started again. */
   forgetFailure(): void {
     this.#failed = undefined;
+    this.#monitor.forgetFailures();
     if (this.#state === "failed") this.#enter("stopped");
   }
 
   scriptDone(id: number, result: ScriptResult): boolean {
+    const finding = this.#monitor.scriptDone(id, result);
+    if (finding !== false) {
+      if (finding !== undefined) this.#found(finding);
+      return true;
+    }
     const running = this.#running;
     if (running === undefined || running.id !== id) return false;
     this.#running = undefined;
@@ -154,10 +175,59 @@ export class ServiceGroupRunner {
       this.#retryMs = NEVER;
       this.#step();
     }
+    if (nowMs >= this.#expiresAtMs()) this.#expire();
+    const finding = this.#monitor.tick();
+    if (finding !== undefined) this.#found(finding);
   }
 
   deadline(): number {
-    return Math.min(this.#running?.deadlineMs ?? NEVER, this.#phase === "wait-stop" ? this.#retryMs : NEVER);
+    return Math.min(
+      this.#running?.deadlineMs ?? NEVER,
+      this.#phase === "wait-stop" ? this.#retryMs : NEVER,
+      this.#monitor.deadline(),
+      this.#expiresAtMs(),
+    );
+  }
+
+  /** A monitored group forgets a failure after the window; without monitoring that is the administrator's to do. */
+  #expiresAtMs(): number {
+    if (this.#failed === undefined || this.busy || !this.#monitor.configured) return NEVER;
+    return this.#failedMs + this.#monitor.windowMs;
+  }
+
+  #expire(): void {
+    const resource = this.#failed ?? "";
+    this.forgetFailure();
+    this.#context.event("info", "monitor.expired", `the failure of ${resource} is forgotten`, {
+      group: this.group.key,
+      resource,
+    });
+    if (this.#target === "run") this.run();
+  }
+
+  #found({ index, policy, failures, why }: MonitorFinding): void {
+    const resource = this.group.resources[index] as ServiceResource;
+    const move = policy.failures > 0 && failures >= policy.failures && this.#mayMove();
+    const what = move ? "giving the service group up here" : "restarting it";
+    this.#context.event(
+      "error",
+      "monitor.failed",
+      `${resource.text} does not run (${why}), failure ${failures} in ${Math.round(policy.windowMs / 1000)} s: ${what}`,
+      { group: this.group.key, resource: resource.text, failures, move },
+    );
+    if (move) this.#fail(resource.text);
+    else {
+      this.#beginStop();
+      this.#stopDownTo = index;
+    }
+    this.#step();
+  }
+
+  #fail(resource: string): void {
+    this.#failed = resource;
+    this.#failedMs = this.#context.nowMs;
+    // also those that were never started: a failed start may have half happened
+    this.#beginStop();
   }
 
   #resource(): ServiceResource {
@@ -169,10 +239,12 @@ export class ServiceGroupRunner {
     this.#index = index;
     this.#attempt = 0;
     this.#checkingStop = false;
+    this.#monitor.end();
     this.#enter(state);
   }
 
   #beginStop(): void {
+    this.#stopDownTo = 0;
     this.#begin("stop", this.group.resources.length - 1, "stopping");
   }
 
@@ -200,6 +272,9 @@ export class ServiceGroupRunner {
       this.#settle("running");
       return;
     }
+    if (this.#phase === "stop" && this.#index < this.#stopDownTo && this.#index >= 0) {
+      this.#begin("start", this.#stopDownTo, "starting");
+    }
     if (this.#phase === "stop" && this.#index < 0) {
       this.#leftover = false;
       this.#settle(this.#failed === undefined ? "stopped" : "failed");
@@ -211,7 +286,10 @@ export class ServiceGroupRunner {
 
   #settle(state: GroupState): void {
     this.#phase = "idle";
-    if (state === "running") this.#leftover = false;
+    if (state === "running") {
+      this.#leftover = false;
+      this.#monitor.begin();
+    }
     this.#enter(state);
     // the target may have changed while the last script ran
     if (this.#target === "run" && state === "stopped") this.run();
@@ -255,15 +333,13 @@ export class ServiceGroupRunner {
       return;
     }
     const resource = this.#resource().text;
-    this.#failed = resource;
     this.#context.event(
       "crit",
       "script.failed",
       `${resource} start failed with exit code ${result.exitCode}: giving up service group ${this.group.key}`,
       { group: this.group.key, resource, action: "start", exitCode: result.exitCode },
     );
-    // also those that were never started: a failed start may have half happened
-    this.#beginStop();
+    this.#fail(resource);
   }
 
   #stopFinished(action: ScriptAction, result: ScriptResult): void {

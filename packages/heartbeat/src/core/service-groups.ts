@@ -1,6 +1,6 @@
 import { type Context, NEVER } from "./context.ts";
 import { FOREIGN, LOCAL, NONE } from "./group-set.ts";
-import type { ScriptResult } from "./ports.ts";
+import type { ScriptResult, ServiceGroup } from "./ports.ts";
 import { type ScriptIds, ServiceGroupRunner } from "./service-group.ts";
 
 /** All service groups on this node, addressed by set: those that prefer this node, those that prefer the other. */
@@ -10,11 +10,16 @@ export class ServiceGroups {
   #probing = false;
   readonly #wishes = new Map<ServiceGroupRunner, { readonly kind: "run" | "stop"; begun: boolean }>();
 
+  /** Whether the other node would take a group that fails here; set by the resource protocol. */
+  mayMove: (group: ServiceGroup) => boolean = () => false;
+
   constructor(context: Context) {
     this.#own = context.identity.node;
     let id = 0;
     const ids: ScriptIds = { next: () => ++id };
-    this.runners = context.config.groups.map((group) => new ServiceGroupRunner(context, group, ids));
+    this.runners = context.config.groups.map(
+      (group) => new ServiceGroupRunner(context, group, ids, () => this.mayMove(group)),
+    );
   }
 
   bitOf(runner: ServiceGroupRunner): number {
@@ -40,6 +45,12 @@ export class ServiceGroups {
   /** Sets of which something ran before this engine started anything. */
   leftovers(): number {
     return this.#bits((runner) => runner.leftover);
+  }
+
+  /** Sets of which every leftover is in the journal of the daemon's earlier life. */
+  listed(journal: readonly string[]): number {
+    const unlisted = this.#bits((runner) => runner.leftover && !journal.includes(runner.group.key));
+    return this.leftovers() & ~unlisted;
   }
 
   /** Sets in which a start failed. */

@@ -62,7 +62,7 @@ export class ClusterNode implements ClusterSink {
     this.#options = options;
     const clock = { unixSeconds: () => Math.floor(Date.now() / 1000), loadAverage };
     this.engine = new ClusterEngine(
-      clusterConfigOf(options.config),
+      clusterConfigOf(options.config, options.identity.node),
       options.identity,
       this,
       new Prng(randomInt(2 ** 47)),
@@ -139,12 +139,16 @@ export class ClusterNode implements ClusterSink {
     // plugins come with a later release; until then a configured device never confirms, so nothing is taken unsafely
     setTimeout(() => {
       const text = `fencing of ${node} is not available in this version: nothing is taken over until it is confirmed`;
-      this.#input((now) => this.engine.fenceDone(id, false, text, now));
+      this.#input((now) => this.engine.fenceDone(id, "bad", text, now));
     }, 5000).unref();
   }
 
   event(event: ClusterEvent): void {
     this.#options.onEvent(event);
+  }
+
+  outdate(id: number, _resource: string): void {
+    this.#input((now) => this.engine.outdateDone(id, 1, now));
   }
 
   pingPeerNow(resource: string): void {
