@@ -41,7 +41,7 @@ export function scenarioOf(prng: Prng, options: SimOptions): Scenario {
   return {
     deviceSectors,
     fresh,
-    durationMs: prng.between(6, 16) * 1000,
+    durationMs: (options.focus === undefined ? prng.between(5, 11) : prng.between(6, 16)) * 1000,
     queueDepth: options.focus !== undefined ? 16 : prng.pick([1, 2, 4, 8]),
     places,
     options: {

@@ -1,3 +1,4 @@
+import { MdFlag } from "../meta/superblock.ts";
 import { BIO_SIZE_MAX } from "../wire/constants.ts";
 import type { Packet } from "../wire/packets.ts";
 import { ConnState, DiskState, packState, Role, type StateFields } from "../wire/state-word.ts";
@@ -198,10 +199,29 @@ export class Volume {
   }
 
   #updateFlags(now: StateFields): void {
-    const flags = metadataFlags(this.flags, now, this.crashedPrimary);
+    let flags = metadataFlags(this.flags, now, this.crashedPrimary);
+    // The mark makes a crash replay the activity log: it stays until the bitmap on disk says as much.
+    if ((this.flags & ~flags & MdFlag.primaryIndicator) !== 0) {
+      flags |= MdFlag.primaryIndicator;
+      this.#clearPrimaryMark();
+    }
     if (flags === this.flags) return;
     this.flags = flags;
     this.meta.sync(() => {});
+  }
+
+  /** Data and bitmap become durable, then the superblock forgets that writes happened under this activity log. */
+  #clearPrimaryMark(): void {
+    this.flushAll((errno) => {
+      if (errno !== 0) return;
+      this.meta.syncBitmap((failed) => {
+        if (failed !== 0 || !this.hasDisk) return;
+        const flags = metadataFlags(this.flags, this.state, this.crashedPrimary);
+        if (flags === this.flags) return;
+        this.flags = flags;
+        this.meta.sync(() => {});
+      });
+    });
   }
 
   /** Changes of the state that the peer cannot see happen. */
