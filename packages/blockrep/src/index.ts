@@ -29,7 +29,11 @@ export {
   createMetadata,
   dumpMetadata,
   generationIdentifiers,
+  hasMetadata,
+  invalidateMetadata,
   type MetadataTarget,
+  outdateMetadata,
+  readDiskState,
   wipeMetadata,
 } from "./daemon/metadata-tools.ts";
 export { type OpenDeviceOptions, openDevice, type ReplicatedDevice } from "./daemon/open-device.ts";
@@ -38,10 +42,11 @@ export {
   type ResourceEvents,
   type ResourceSettings,
   type ResourceStatus,
+  type VolumeCounters,
   type VolumeSettings,
   type VolumeStatus,
 } from "./daemon/resource.ts";
-export { metadataTargets, settingsOf } from "./daemon/settings.ts";
+export { metadataTargets, PROTOCOL_VERSIONS, settingsOf } from "./daemon/settings.ts";
 export {
   type AttachOptions,
   attachDevice,
@@ -60,6 +65,7 @@ export {
 export { FileStore, type FileStoreOptions } from "./drivers/file-store.ts";
 export { MemoryStore } from "./drivers/memory-store.ts";
 export { recoverAl } from "./meta/apply-al.ts";
+export { type MetadataDiskState, metadataDiskState } from "./meta/change.ts";
 export { createMd, type MetaRegion } from "./meta/create.ts";
 export { type DumpHeader, dumpMd } from "./meta/dump.ts";
 export { formatGi, formatShowGi } from "./meta/gi.ts";

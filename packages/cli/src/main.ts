@@ -1,7 +1,6 @@
-import { readFileSync } from "node:fs";
 import { HaError } from "@hacluster/blockrep/base";
 import { Command, CommanderError } from "commander";
-import { blockrepCommand } from "./commands/blockrep.ts";
+import { blockrepCommand } from "./commands/blockrep/blockrep.ts";
 import { configCommand } from "./commands/config.ts";
 import { CommandFailure, complain, exitCodeOf } from "./commands/context.ts";
 import { daemonCommand } from "./commands/daemon.ts";
@@ -9,13 +8,14 @@ import { moveCommands } from "./commands/move.ts";
 import { startCommand } from "./commands/start.ts";
 import { statusCommand } from "./commands/status.ts";
 import { stopCommand } from "./commands/stop.ts";
+import { programVersion } from "./commands/version.ts";
 import { ExitCode } from "./exit-codes.ts";
 
 /** The whole command line as commander knows it; separate from `main` so that tests and the manual page can walk it. */
 export function createProgram(): Command {
   const program = new Command("hacluster")
     .description("Keeps a service running on one of two machines and its disk identical on both.")
-    .version(version(), "-V, --version", "print the version")
+    .version(programVersion(), "-V, --version", "print the version")
     .helpOption("-h, --help", "show help")
     .showHelpAfterError('(run "hacluster --help" for the commands)')
     .addHelpText(
@@ -68,9 +68,4 @@ function report(error: unknown): number {
   }
   complain(`hacluster: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
   return ExitCode.failed;
-}
-
-function version(): string {
-  const text = readFileSync(new URL("../package.json", import.meta.url), "utf8");
-  return (JSON.parse(text) as { version: string }).version;
 }

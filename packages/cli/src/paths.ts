@@ -9,8 +9,9 @@ export function blockrepSocket(resource: string): string {
   return join(RUN_FOLDER, `blockrep-${resource}.sock`);
 }
 
-export function blockrepExport(resource: string): string {
-  return join(RUN_FOLDER, `blockrep-${resource}.nbd`);
+/** The NBD socket of a volume: `blockrep-r0.nbd`; of resources with several volumes `blockrep-r0-1.nbd`. */
+export function blockrepExport(device: string): string {
+  return join(RUN_FOLDER, `blockrep-${device}.nbd`);
 }
 
 export function blockrepPidFile(resource: string): string {

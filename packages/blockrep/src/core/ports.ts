@@ -283,6 +283,8 @@ export interface VolumeSnapshot {
   readonly peerDisk: DiskState;
   readonly sizeSectors: number;
   readonly uuids: { readonly current: bigint; readonly bitmap: bigint; readonly history: readonly [bigint, bigint] };
+  /** MDF flags as the superblock has them, or gets them with its next write. */
+  readonly metadataFlags: number;
   readonly outOfSyncBlocks: number;
   /** Counters since start; sectors, except the last two which count writes. */
   readonly netSentSectors: number;

@@ -398,6 +398,7 @@ export class Volume {
       peerDisk: this.state.pdsk,
       sizeSectors: this.sizeSectors,
       uuids: { current, bitmap, history: [history0, history1] },
+      metadataFlags: this.flags,
       outOfSyncBlocks: this.bitmap.count,
       netSentSectors: this.writes.sentSectors,
       netReceivedSectors: this.receiver.receivedSectors,

@@ -6,6 +6,7 @@ import type { BlockStore, StoreDone } from "../drivers/block-store.ts";
 import { FileStore } from "../drivers/file-store.ts";
 import { AL_BLOCK_SIZE } from "../meta/activity-log-block.ts";
 import { recoverAl } from "../meta/apply-al.ts";
+import { invalidated, type MetadataDiskState, metadataDiskState, outdated } from "../meta/change.ts";
 import { createMd, type MetaRegion } from "../meta/create.ts";
 import { dumpBitmapBytes, dumpMd } from "../meta/dump.ts";
 import { formatGi, formatShowGi } from "../meta/gi.ts";
@@ -21,6 +22,7 @@ import {
 import {
   checkPlacement,
   decodeSuperblock,
+  encodeSuperblock,
   isSuperblock,
   MdFlag,
   type Superblock,
@@ -186,6 +188,40 @@ export function wipeMetadata(target: MetadataTarget): Promise<void> {
     const { layout } = await store.superblock();
     await store.writeAll([{ offset: layout.superblockSector * SECTOR_SIZE, zero: SUPERBLOCK_SIZE }]);
     await store.flush();
+  });
+}
+
+/** Is there a superblock at all? */
+export function hasMetadata(target: MetadataTarget): Promise<boolean> {
+  return withStore(target, true, async (store) => isSuperblock(await store.superblockBytes()));
+}
+
+/** dstate of a volume that is not attached. @throws HaError HA_META_NOT_FOUND */
+export function readDiskState(target: MetadataTarget): Promise<MetadataDiskState> {
+  return withStore(target, true, async (store) => metadataDiskState((await store.superblock()).superblock));
+}
+
+/** outdate of a volume that is not attached. False: the data are inconsistent and stay so. @throws HaError HA_META_NOT_FOUND */
+export function outdateMetadata(target: MetadataTarget): Promise<boolean> {
+  return changeSuperblock(target, outdated);
+}
+
+/** invalidate of a volume that is not attached: a full sync is due. @throws HaError HA_META_NOT_FOUND */
+export async function invalidateMetadata(target: MetadataTarget): Promise<void> {
+  await changeSuperblock(target, invalidated);
+}
+
+function changeSuperblock(
+  target: MetadataTarget,
+  change: (superblock: Superblock) => Superblock | undefined,
+): Promise<boolean> {
+  return withStore(target, false, async (store) => {
+    const { superblock, layout } = await store.superblock();
+    const changed = change(superblock);
+    if (changed === undefined) return false;
+    await store.writeAll([{ offset: layout.superblockSector * SECTOR_SIZE, bytes: encodeSuperblock(changed) }]);
+    await store.flush();
+    return true;
   });
 }
 

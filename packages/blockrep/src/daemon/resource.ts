@@ -1,8 +1,9 @@
 import { spawn } from "node:child_process";
 import { EventEmitter } from "node:events";
 import { ErrorCode, HaError } from "../base/errors.ts";
-import type { AdminCommand, EngineEvent, EngineOptions, ResourceSnapshot } from "../core/ports.ts";
+import type { AdminCommand, EngineEvent, EngineOptions, ResourceSnapshot, VolumeSnapshot } from "../core/ports.ts";
 import { type PeerAddress, PeerSockets } from "../drivers/peer-sockets.ts";
+import { formatGi, formatShowGi } from "../meta/gi.ts";
 import { NbdServer } from "../nbd/server.ts";
 import { ConnState, connName, DiskState, diskName, Role, roleName } from "../wire/state-word.ts";
 import { EngineBackend } from "./engine-backend.ts";
@@ -41,7 +42,7 @@ export interface VolumeStatus {
   readonly sizeBytes: number;
   readonly outOfSyncBytes: number;
   /** While a resync runs. */
-  readonly resync: { readonly doneBytes: number; readonly totalBytes: number } | null;
+  readonly resync: { readonly doneBytes: number; readonly totalBytes: number; readonly elapsedMs: number } | null;
   /** Copied by resyncs since the process started; what the last one copied. */
   readonly resyncedBytes: number;
   readonly uuids: {
@@ -49,6 +50,28 @@ export interface VolumeStatus {
     readonly bitmap: string;
     readonly history: readonly [string, string];
   };
+  readonly counters: VolumeCounters;
+}
+
+/** What one volume has done since the process started, and what it has in hand now; those of DRBD's status formats. */
+export interface VolumeCounters {
+  readonly sentBytes: number;
+  readonly receivedBytes: number;
+  readonly writtenBytes: number;
+  readonly readBytes: number;
+  readonly activityLogWrites: number;
+  readonly bitmapWrites: number;
+  /** Requests at the backing disk. */
+  readonly localPending: number;
+  /** Requests that the peer has to answer. */
+  readonly peerPending: number;
+  /** Requests of the peer that have to be answered. */
+  readonly unacked: number;
+  /** Requests of the application that are not complete. */
+  readonly applicationPending: number;
+  readonly epochs: number;
+  /** Programs that have the exported device open (NBD connections). */
+  readonly openers: number;
 }
 
 export interface ResourceStatus {
@@ -57,13 +80,22 @@ export interface ResourceStatus {
   readonly peerRole: string;
   readonly connection: string;
   readonly protocol: "A" | "B" | "C";
+  /** 0 while not connected. */
+  readonly agreedVersion: number;
+  /** Application I/O is held, for whatever reason. */
   readonly suspended: boolean;
+  readonly suspendedBy: ResourceSnapshot["suspended"];
+  /** Who holds the resync. */
+  readonly pausedBy: ResourceSnapshot["pause"];
+  readonly writeOrdering: "b" | "f" | "d" | "n";
   readonly volumes: readonly VolumeStatus[];
 }
 
 export interface ResourceEvents {
   /** Anything the engine reports: state changes, resync, split brain, disk errors. */
   event: [event: EngineEvent];
+  /** A handler of the configuration is called; then, with its exit code, that it has returned. */
+  handler: [name: string, volume: number, exitCode: number | undefined];
   /** Something an operator should read. */
   note: [level: "info" | "warn" | "error", text: string];
 }
@@ -101,7 +133,7 @@ export class Resource extends EventEmitter<ResourceEvents> {
           },
           events,
         ),
-      runHandler: (name, env) => this.#runHandler(name, env),
+      runHandler: (name, env) => this.#callHandler(name, env),
       onEvent: (event) => this.#onEvent(event),
       onThrottle: () => {
         // the number of NBD clients and their requests in flight are bounded by the server already
@@ -115,16 +147,27 @@ export class Resource extends EventEmitter<ResourceEvents> {
 
   /** Attach the disks and start to connect. @throws HaError HA_STATE_REFUSED or what the disk said */
   async up(): Promise<void> {
-    await this.command({ verb: "attach" });
+    await this.onVolumes({ verb: "attach" });
     await this.command({ verb: "connect" });
   }
 
   async primary(options: { force?: boolean } = {}): Promise<void> {
-    await this.command({ verb: "primary", ...(options.force === true ? { force: true } : {}) });
+    await this.onVolumes({ verb: "primary", ...(options.force === true ? { force: true } : {}) });
   }
 
   async secondary(): Promise<void> {
-    await this.command({ verb: "secondary" });
+    await this.onVolumes({ verb: "secondary" });
+  }
+
+  /**
+   * Run a command on each of the volumes, one after the other, as drbdadm does for the minors of a resource.
+   * @param volumes numbers; left out: all of the resource
+   * @throws HaError HA_STATE_REFUSED of the first volume that refuses; those before it have changed
+   */
+  async onVolumes(request: AdminCommand, volumes?: readonly number[]): Promise<void> {
+    for (const volume of volumes ?? this.settings.volumes.map((v) => v.volume)) {
+      await this.command({ ...request, volume });
+    }
   }
 
   /** Run an administrator's command. @throws HaError HA_STATE_REFUSED with DRBD's number and words */
@@ -137,6 +180,8 @@ export class Resource extends EventEmitter<ResourceEvents> {
       resource: this.name,
       verb: request.verb,
       code: outcome.code,
+      text,
+      ...(request.volume === undefined ? {} : { volume: request.volume }),
     });
   }
 
@@ -145,11 +190,32 @@ export class Resource extends EventEmitter<ResourceEvents> {
     return new EngineBackend(this.host, volume);
   }
 
+  /** The generation identifiers of an attached volume: get-gi and show-gi. */
+  generations(volume = 0): { readonly get: string; readonly show: string } {
+    const v = this.host.snapshot().volumes.find((s) => s.volume === volume);
+    if (v === undefined) throw new HaError(ErrorCode.configInvalid, `${this.name} has no volume ${volume}`);
+    const { current, bitmap, history } = v.uuids;
+    const uuids = { current, bitmap, history0: history[0], history1: history[1] };
+    const facts = { uuids, flags: v.metadataFlags, clean: undefined, laSizeSectors: v.sizeSectors };
+    return { get: formatGi(facts), show: formatShowGi({ ...facts, laPeerMaxBioSize: 0 }) };
+  }
+
+  /** What NBD clients call a volume: the resource's name, with the volume's number where there are several. */
+  exportName(volume = 0): string {
+    return this.settings.volumes.length > 1 ? `${this.name}/${volume}` : this.name;
+  }
+
   /** Serve the volume to NBD clients on a Unix socket. Only a Primary has requests to answer. */
   serve(path: string, volume = 0): Promise<NbdServer> {
     return NbdServer.listen({
       path,
-      exports: [{ name: this.name, backend: this.backend(volume), description: `blockrep ${this.name}/${volume}` }],
+      exports: [
+        {
+          name: this.exportName(volume),
+          backend: this.backend(volume),
+          description: `blockrep ${this.name}/${volume}`,
+        },
+      ],
       onConnectionsChanged: (count) => this.host.deviceOpeners(volume, count),
       onRefused: (reason) => this.emit("note", "warn", `NBD client refused: ${reason}`),
     });
@@ -167,7 +233,11 @@ export class Resource extends EventEmitter<ResourceEvents> {
       peerRole: roleName(s.peerRole),
       connection: connName(s.conn),
       protocol: s.protocol,
+      agreedVersion: s.agreedVersion,
       suspended: s.suspended.user || s.suspended.noData || s.suspended.fencing,
+      suspendedBy: { ...s.suspended },
+      pausedBy: { ...s.pause },
+      writeOrdering: s.writeOrdering,
       volumes: s.volumes.map((v) => ({
         volume: v.volume,
         minor: v.minor,
@@ -182,6 +252,7 @@ export class Resource extends EventEmitter<ResourceEvents> {
             : {
                 doneBytes: (v.resync.totalBlocks - v.resync.leftBlocks) * 4096,
                 totalBytes: v.resync.totalBlocks * 4096,
+                elapsedMs: Math.round(v.resync.elapsedMs),
               },
         resyncedBytes: (this.#resynced.get(v.volume) ?? 0) * 4096,
         uuids: {
@@ -189,6 +260,7 @@ export class Resource extends EventEmitter<ResourceEvents> {
           bitmap: hex(v.uuids.bitmap),
           history: [hex(v.uuids.history[0]), hex(v.uuids.history[1])],
         },
+        counters: countersOf(v),
       })),
     };
   }
@@ -250,7 +322,9 @@ export class Resource extends EventEmitter<ResourceEvents> {
   /** Leave the peer, write clean metadata, give the disks back. The object is of no more use. */
   async down(): Promise<void> {
     if (this.#closed) return;
-    await this.command({ verb: "down" });
+    if (this.host.snapshot().role === Role.Primary) await this.secondary();
+    await this.command({ verb: "disconnect" });
+    await this.onVolumes({ verb: "detach" });
     await this.close();
   }
 
@@ -275,6 +349,14 @@ export class Resource extends EventEmitter<ResourceEvents> {
     this.emit("event", event);
   }
 
+  async #callHandler(name: string, env: Readonly<Record<string, string>>): Promise<number> {
+    const volume = Number(env["DRBD_VOLUME"] ?? 0);
+    this.emit("handler", name, volume, undefined);
+    const exitCode = await this.#runHandler(name, env);
+    this.emit("handler", name, volume, exitCode);
+    return exitCode;
+  }
+
   #runHandler(name: string, env: Readonly<Record<string, string>>): Promise<number> {
     const command = this.settings.handlers[name];
     if (command === undefined) return Promise.resolve(0);
@@ -293,6 +375,23 @@ export class Resource extends EventEmitter<ResourceEvents> {
       child.on("exit", (code) => resolve(code ?? 137));
     });
   }
+}
+
+function countersOf(v: VolumeSnapshot): VolumeCounters {
+  return {
+    sentBytes: v.netSentSectors * 512,
+    receivedBytes: v.netReceivedSectors * 512,
+    writtenBytes: v.diskWrittenSectors * 512,
+    readBytes: v.diskReadSectors * 512,
+    activityLogWrites: v.alWrites,
+    bitmapWrites: v.bitmapWrites,
+    localPending: v.localPending,
+    peerPending: v.peerPending,
+    unacked: v.unacked,
+    applicationPending: v.applicationPending,
+    epochs: v.epochs,
+    openers: v.openers,
+  };
 }
 
 function hex(uuid: bigint): string {

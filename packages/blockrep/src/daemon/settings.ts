@@ -9,6 +9,11 @@ import type { ResourceSettings, VolumeSettings } from "./resource.ts";
 const PROTOCOL_MIN = 100;
 const PROTOCOL_MAX = 101;
 
+export const PROTOCOL_VERSIONS: { readonly protocolMin: number; readonly protocolMax: number } = {
+  protocolMin: PROTOCOL_MIN,
+  protocolMax: PROTOCOL_MAX,
+};
+
 /** A resource of drbd.conf, resolved for this host, as the library takes it. */
 export function settingsOf(resource: ResolvedResource, options: { runHandlers: boolean }): ResourceSettings {
   const handlers = Object.fromEntries(
@@ -61,8 +66,7 @@ function engineOptions(resource: ResolvedResource, handlers: readonly string[]):
     })),
     onNoDataAccessible: resource.options.onNoDataAccessible,
     handlers,
-    protocolMin: PROTOCOL_MIN,
-    protocolMax: PROTOCOL_MAX,
+    ...PROTOCOL_VERSIONS,
   };
 }
 

@@ -1,6 +1,16 @@
 import { MdFlag, type Superblock } from "./superblock.ts";
 import { formatUuids } from "./uuid-set.ts";
 
+/** What get-gi tells: of a superblock, or of a volume that is attached. */
+export type Generations = Pick<Superblock, "uuids" | "flags">;
+
+/** What show-gi tells besides; `clean` undefined: the volume is attached, so the question does not arise. */
+export interface ExplainedGenerations extends Generations {
+  readonly clean: boolean | undefined;
+  readonly laSizeSectors: number;
+  readonly laPeerMaxBioSize: number;
+}
+
 /** The flags of a get-gi line, in its order, with what show-gi says about each. */
 const GI_FLAGS: readonly { readonly flag: number; readonly meaning: string }[] = [
   { flag: MdFlag.consistent, meaning: "the data are consistent" },
@@ -13,24 +23,26 @@ const GI_FLAGS: readonly { readonly flag: number; readonly meaning: string }[] =
 ];
 
 /** The generation identifiers as `drbdmeta get-gi` prints them: `C:B:H0:H1:consistent:uptodate:primary:...`. */
-export function formatGi(s: Superblock): string {
+export function formatGi(s: Generations): string {
   const flags = GI_FLAGS.map(({ flag }) => ((s.flags & flag) === 0 ? "0" : "1"));
   return [formatUuids(s.uuids), ...flags].join(":");
 }
 
 /** The get-gi line with each field explained, for people; the last four lines are those of `drbdmeta show-gi`. */
-export function formatShowGi(s: Superblock): string {
+export function formatShowGi(s: ExplainedGenerations): string {
   const line = formatGi(s);
   const names = ["current data generation", "generation the bitmap starts from", "younger history", "older history"];
   const out = [line, ""];
   for (const [i, name] of names.entries()) out.push(`  ${line.slice(i * 17, i * 17 + 16)}  ${name}`);
   for (const { flag, meaning } of GI_FLAGS) out.push(`  ${(s.flags & flag) === 0 ? "0" : "1"}  ${meaning}`);
-  out.push("", `flags: ${words(s)}`, `meta-data: ${s.clean ? "clean" : "need apply-al"}`, lastSize(s));
+  out.push("", `flags: ${words(s)}`);
+  if (s.clean !== undefined) out.push(`meta-data: ${s.clean ? "clean" : "need apply-al"}`);
+  out.push(lastSize(s));
   if (s.laPeerMaxBioSize > 0) out.push(`last agreed max bio size: ${s.laPeerMaxBioSize} Byte`);
   return `${out.join("\n")}\n`;
 }
 
-function words(s: Superblock): string {
+function words(s: Generations): string {
   const has = (flag: number): boolean => (s.flags & flag) !== 0;
   const parts = [
     has(MdFlag.crashedPrimary) ? "crashed Primary" : has(MdFlag.primaryIndicator) ? "Primary" : "Secondary",
@@ -43,7 +55,7 @@ function words(s: Superblock): string {
   return parts.join(", ");
 }
 
-function lastSize(s: Superblock): string {
+function lastSize(s: ExplainedGenerations): string {
   if (s.laSizeSectors === 0) return "zero size device -- never seen peer yet?";
   const kib = s.laSizeSectors / 2;
   const size = kib >= 1024 * 1024 ? `${Math.round(kib / 1024 / 1024)} GB` : `${Math.round(kib / 1024)} MB`;

@@ -1,6 +1,6 @@
 import type { Diagnostic } from "@hacluster/blockrep/base";
 import { formatDiagnostic, HaError } from "@hacluster/blockrep/base";
-import { ExitCode } from "../exit-codes.ts";
+import { ExitCode, exitCodeForDrbd } from "../exit-codes.ts";
 
 /** A command's failure that is already worded; main prints it and exits with the code. */
 export class CommandFailure extends Error {
@@ -30,15 +30,9 @@ export function showDiagnostics(items: readonly Diagnostic[], quiet = false): vo
 /** The exit code that an error stands for. */
 export function exitCodeOf(error: unknown): number {
   if (error instanceof CommandFailure) return error.exitCode;
-  if (error instanceof HaError && error.code === "HA_STATE_REFUSED") return drbdExitCode(error);
+  if (error instanceof HaError && error.code === "HA_STATE_REFUSED") {
+    return exitCodeForDrbd(Number(error.details["code"] ?? 0));
+  }
   if (error instanceof HaError && error.code === "HA_DEVICE_BUSY") return ExitCode.stateRefused;
   return ExitCode.failed;
-}
-
-/** drbdsetup's: 11 for a refused state change, 17 and 16 for two of its reasons, 10 for the configuration. */
-function drbdExitCode(error: HaError): number {
-  const code = Number(error.details["code"] ?? 0);
-  if (code === -2) return ExitCode.needUpToDate;
-  if (code === -4) return ExitCode.noLocalDisk;
-  return code > 101 ? ExitCode.drbdConfiguration : ExitCode.stateRefused;
 }

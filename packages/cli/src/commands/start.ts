@@ -34,7 +34,7 @@ async function waitForAll(resources: readonly ResolvedResource[]): Promise<void>
   await Promise.all(
     resources.map(async (resource) => {
       try {
-        await waitForPeer(resource, "connected", undefined);
+        await waitForPeer(resource, "connected");
       } catch (error) {
         if (!(error instanceof CommandFailure) || error.exitCode !== 5) throw error;
         complain(`${error.message}: going on without the peer`);

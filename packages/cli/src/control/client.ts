@@ -64,10 +64,15 @@ export class ControlClient {
     });
   }
 
-  async subscribe(onEvent: (event: ControlEvent) => void, onClose?: () => void): Promise<void> {
+  /** Hear of events, those of some topics or the daemon's usual ones, until the connection ends. */
+  async subscribe(
+    onEvent: (event: ControlEvent) => void,
+    onClose?: () => void,
+    topics?: readonly string[],
+  ): Promise<void> {
     this.#onEvent = onEvent;
     this.#onClose = onClose;
-    await this.request("subscribe");
+    await this.request("subscribe", topics === undefined ? {} : { topics });
   }
 
   close(): void {

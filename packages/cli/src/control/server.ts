@@ -13,14 +13,18 @@ export type ControlHandler = (
 /** Unread bytes that one client may let pile up before it is dropped: a stuck monitor must not cost the daemon memory. */
 const CLIENT_BACKLOG_MAX = 8 * 1024 * 1024;
 
+/** What a client that names no topics hears of. */
+const DEFAULT_TOPIC = "events";
+
 /**
  * The daemon's side of a control socket. Requests of one client run side by side; when the client goes away, the
- * signal of its requests is aborted. Events reach every client that asked with the method "subscribe".
+ * signal of its requests is aborted. Events reach every client that asked with the method "subscribe", which takes a
+ * list of topics.
  */
 export class ControlServer {
   readonly path: string;
   readonly #handler: ControlHandler;
-  readonly #subscribers = new Set<Socket>();
+  readonly #subscribers = new Map<Socket, ReadonlySet<string>>();
   readonly #sockets = new Set<Socket>();
   #server: Server | undefined;
 
@@ -54,10 +58,17 @@ export class ControlServer {
     }
   }
 
-  publish(event: string, data: ControlValue): void {
-    if (this.#subscribers.size === 0) return;
+  /** Somebody would hear of this topic. */
+  hasSubscribers(topic: string = DEFAULT_TOPIC): boolean {
+    for (const topics of this.#subscribers.values()) if (topics.has(topic)) return true;
+    return false;
+  }
+
+  publish(event: string, data: ControlValue, topic: string = DEFAULT_TOPIC): void {
+    if (!this.hasSubscribers(topic)) return;
     const frame = encodeFrame({ event, data });
-    for (const socket of this.#subscribers) {
+    for (const [socket, topics] of this.#subscribers) {
+      if (!topics.has(topic)) continue;
       if (socket.writableLength > CLIENT_BACKLOG_MAX) socket.destroy();
       else socket.write(frame);
     }
@@ -104,7 +115,7 @@ export class ControlServer {
   async #answer(socket: Socket, request: ControlRequest, signal: AbortSignal): Promise<void> {
     let reply: ControlReply;
     try {
-      if (request.method === "subscribe") this.#subscribers.add(socket);
+      if (request.method === "subscribe") this.#subscribers.set(socket, topicsOf(request.params["topics"]));
       reply = { id: request.id, result: await this.#handler(request.method, request.params, signal) };
     } catch (error) {
       reply =
@@ -121,6 +132,10 @@ export class ControlServer {
     }
     if (!socket.destroyed) socket.write(encodeFrame(reply));
   }
+}
+
+function topicsOf(value: ControlValue | undefined): ReadonlySet<string> {
+  return new Set(Array.isArray(value) ? value.map(String) : [DEFAULT_TOPIC]);
 }
 
 function isRequest(value: unknown): value is ControlRequest {

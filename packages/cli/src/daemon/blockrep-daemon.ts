@@ -1,16 +1,12 @@
-import { join } from "node:path";
 import {
+  type AdminCommand,
   type AdminVerb,
   type AttachMethod,
   applyActivityLog,
-  attachDevice,
-  cleanLeftovers,
   connName,
-  detachDevice,
   diskName,
   type EngineEvent,
   type MetadataTarget,
-  type NbdServer,
   Resource,
   type ResourceSettings,
   roleName,
@@ -20,13 +16,18 @@ import { ErrorCode, HaError } from "@hacluster/blockrep/base";
 import type { Logger } from "pino";
 import type { ControlValue } from "../control/protocol.ts";
 import { ControlServer } from "../control/server.ts";
-import { blockrepExport, blockrepPidFile, blockrepSocket, RUN_FOLDER } from "../paths.ts";
+import { blockrepPidFile, blockrepSocket } from "../paths.ts";
+import { ExportedDevices } from "./exported-devices.ts";
 import { removePidFile, writePidFile } from "./start-up.ts";
 
-export interface BlockrepDaemonOptions {
+/** What the configuration says of a resource: what it is made of, and where the metadata of each volume is. */
+export interface BlockrepConfiguration {
   readonly settings: ResourceSettings;
-  /** Per volume, for apply-al before an attach. */
+  /** In the order of the settings' volumes. */
   readonly metadata: readonly MetadataTarget[];
+}
+
+export interface BlockrepDaemonOptions extends BlockrepConfiguration {
   readonly attachMethod: AttachMethod | "auto";
   readonly logger: Logger;
   /** Called when `down` is complete: the process may end. */
@@ -41,12 +42,11 @@ interface StartFacts {
   readonly peerOutdated: boolean;
 }
 
-const ATTACH_FOLDER = join(RUN_FOLDER, "attach");
-/** Commands that go to the engine as they are. */
-const PLAIN_VERBS: ReadonlySet<string> = new Set<AdminVerb>([
+/** Commands that go to the engine as they are, for the resource as a whole. */
+const CONNECTION_VERBS: ReadonlySet<string> = new Set<AdminVerb>(["connect", "disconnect"]);
+/** Commands that go to the engine as they are, for one volume after the other. */
+const VOLUME_VERBS: ReadonlySet<string> = new Set<AdminVerb>([
   "detach",
-  "connect",
-  "disconnect",
   "invalidate",
   "invalidate-remote",
   "outdate",
@@ -56,17 +56,19 @@ const PLAIN_VERBS: ReadonlySet<string> = new Set<AdminVerb>([
   "resume-io",
   "new-current-uuid",
 ]);
+/** Subscribers of this topic get the whole status with every change of a state: `events2` and the monitor. */
+export const OBJECTS_TOPIC = "objects";
 
 /**
- * The process of one resource: the library's Resource, a control socket, and the device under /dev while Primary.
+ * The process of one resource: the library's Resource, a control socket, and the devices under /dev while Primary.
  * Promotion and demotion run one at a time: a takeover and an administrator may ask at the same moment.
  */
 export class BlockrepDaemon {
   readonly #options: BlockrepDaemonOptions;
   readonly #resource: Resource;
+  readonly #devices: ExportedDevices;
   readonly #control: ControlServer;
   readonly #log: Logger;
-  #server: NbdServer | undefined;
   #facts: StartFacts = { degraded: false, peerOutdated: false };
   #turn: Promise<unknown> = Promise.resolve();
 
@@ -75,7 +77,9 @@ export class BlockrepDaemon {
     this.#log = options.logger;
     this.#resource = new Resource(options.settings);
     this.#resource.on("event", (event) => this.#onEvent(event));
+    this.#resource.on("handler", (name, volume, exitCode) => this.#onHandler(name, volume, exitCode));
     this.#resource.on("note", (level, text) => this.#log[level]({ event: "note" }, text));
+    this.#devices = new ExportedDevices(this.#resource, options.attachMethod, options.logger);
     this.#control = new ControlServer(blockrepSocket(this.#resource.name), (method, params, signal) =>
       this.#handle(method, params, signal),
     );
@@ -84,9 +88,7 @@ export class BlockrepDaemon {
   /** Serve the control socket; what a process that died left attached is removed first. */
   async start(): Promise<void> {
     await this.#control.listen();
-    for (const volume of this.#options.settings.volumes) {
-      await cleanLeftovers(ATTACH_FOLDER, this.#attachName(volume.volume), volume.device);
-    }
+    await this.#devices.removeLeftovers();
     writePidFile(blockrepPidFile(this.#resource.name));
     this.#log.info({ event: "daemon.start" }, "serving");
   }
@@ -96,7 +98,7 @@ export class BlockrepDaemon {
     await this.#inTurn(() => this.#up());
   }
 
-  /** SIGTERM: leave in order; with the device in use that fails, and the process stays. */
+  /** SIGTERM: leave in order; with a device in use that fails, and the process stays. */
   async stop(): Promise<void> {
     await this.#inTurn(() => this.#down());
   }
@@ -115,36 +117,55 @@ export class BlockrepDaemon {
       case "wait":
         await this.#wait(params, signal);
         return this.#status();
+      case "generations":
+        return { ...this.#resource.generations(this.#volumes(params)[0]) };
       case "attach":
-        await this.#inTurn(() => this.#attach());
+        await this.#inTurn(() => this.#attach(this.#volumes(params)));
         return null;
       case "up":
         await this.#inTurn(() => this.#up());
         return { ...this.#facts };
       case "primary":
-        await this.#inTurn(() => this.#primary(params["force"] === true));
+        await this.#inTurn(() => this.#primary(this.#volumes(params), params["force"] === true));
         return null;
       case "secondary":
-        await this.#inTurn(() => this.#secondary());
+        await this.#inTurn(() => this.#secondary(this.#volumes(params)));
         return null;
       case "down":
         await this.#inTurn(() => this.#down());
         return null;
       default:
-        if (!PLAIN_VERBS.has(method)) {
-          throw new HaError(ErrorCode.unsupported, `${this.#resource.name}: unknown request "${method}"`);
-        }
-        await this.#inTurn(() =>
-          this.#resource.command({
-            verb: method as AdminVerb,
-            ...(params["force"] === true ? { force: true } : {}),
-            ...(params["discardMyData"] === true ? { discardMyData: true } : {}),
-            ...(params["dryRun"] === true ? { dryRun: true } : {}),
-            ...(params["clearBitmap"] === true ? { clearBitmap: true } : {}),
-          }),
-        );
+        await this.#inTurn(() => this.#engineCommand(method, params));
         return null;
     }
+  }
+
+  async #engineCommand(method: string, params: Params): Promise<void> {
+    const request: AdminCommand = {
+      verb: method as AdminVerb,
+      ...(params["force"] === true ? { force: true } : {}),
+      ...(params["discardMyData"] === true ? { discardMyData: true } : {}),
+      ...(params["dryRun"] === true ? { dryRun: true } : {}),
+      ...(params["clearBitmap"] === true ? { clearBitmap: true } : {}),
+    };
+    if (CONNECTION_VERBS.has(method)) await this.#resource.command(request);
+    else if (VOLUME_VERBS.has(method)) await this.#resource.onVolumes(request, this.#volumes(params));
+    else throw new HaError(ErrorCode.unsupported, `${this.#resource.name}: unknown request "${method}"`);
+  }
+
+  /** The volumes that a request names; all when it names none. @throws HaError HA_CONFIG_INVALID */
+  #volumes(params: Params): number[] {
+    const known = this.#options.settings.volumes.map((volume) => volume.volume);
+    const wanted = params["volumes"];
+    if (!Array.isArray(wanted)) return known;
+    for (const volume of wanted) {
+      if (known.includes(volume as number)) continue;
+      throw new HaError(
+        ErrorCode.configInvalid,
+        `${this.#resource.name} came up without volume ${String(volume)}: "down" and "up" bring in what the configuration has got since`,
+      );
+    }
+    return wanted as number[];
   }
 
   /** One change of role or attachment at a time. */
@@ -156,40 +177,53 @@ export class BlockrepDaemon {
 
   async #up(): Promise<void> {
     const before = this.#resource.status();
-    if (before.volumes.every((v) => v.disk === "Diskless")) await this.#attach();
+    await this.#attach(before.volumes.filter((v) => v.disk === "Diskless").map((v) => v.volume));
     if (before.connection === "StandAlone") await this.#resource.command({ verb: "connect" });
   }
 
-  async #attach(): Promise<void> {
-    for (const target of this.#options.metadata) {
-      const applied = await applyActivityLog(target);
-      this.#facts = {
-        degraded: this.#facts.degraded || applied.degraded,
-        peerOutdated: this.#facts.peerOutdated || applied.peerOutdated,
-      };
-      if (applied.extents > 0) {
-        this.#log.warn(
-          { event: "apply-al", extents: applied.extents },
-          `this node went down as Primary: ${applied.extents * 4} MiB marked out of sync from the activity log`,
-        );
-      }
+  async #attach(volumes: readonly number[]): Promise<void> {
+    const diskless = new Set(
+      this.#resource
+        .status()
+        .volumes.filter((v) => v.disk === "Diskless")
+        .map((v) => v.volume),
+    );
+    for (const [index, target] of this.#options.metadata.entries()) {
+      const volume = this.#options.settings.volumes[index]?.volume;
+      // the engine refuses the others; their metadata are in use
+      if (volume === undefined || !volumes.includes(volume) || !diskless.has(volume)) continue;
+      await this.#applyActivityLog(volume, target);
     }
-    await this.#resource.command({ verb: "attach" });
+    await this.#resource.onVolumes({ verb: "attach" }, volumes);
   }
 
-  async #primary(force: boolean): Promise<void> {
+  async #applyActivityLog(volume: number, target: MetadataTarget): Promise<void> {
+    const applied = await applyActivityLog(target);
+    this.#facts = {
+      degraded: this.#facts.degraded || applied.degraded,
+      peerOutdated: this.#facts.peerOutdated || applied.peerOutdated,
+    };
+    if (applied.extents === 0) return;
+    this.#log.warn(
+      { event: "apply-al", volume, extents: applied.extents },
+      `this node went down as Primary: ${applied.extents * 4} MiB marked out of sync from the activity log`,
+    );
+  }
+
+  /** All of the volumes become Primary with a device each, or none that was not. */
+  async #primary(volumes: readonly number[], force: boolean): Promise<void> {
     const started = performance.now();
-    await this.#resource.primary(force ? { force: true } : {});
-    const promoted = performance.now();
-    if (this.#server === undefined) {
-      try {
-        await this.#attachDevice();
-      } catch (error) {
-        // Primary without a device helps nobody and keeps the other node from becoming it
-        await this.#detachDevice().catch(() => {});
-        await this.#resource.secondary().catch(() => {});
-        throw error;
-      }
+    const fresh = volumes.filter((volume) => !this.#devices.has(volume));
+    let promoted = started;
+    try {
+      await this.#resource.onVolumes({ verb: "primary", ...(force ? { force: true } : {}) }, volumes);
+      promoted = performance.now();
+      await this.#devices.attach(volumes);
+    } catch (error) {
+      // Primary without a device helps nobody and keeps the other node from becoming it
+      await this.#devices.detach(fresh).catch(() => {});
+      for (const volume of fresh) await this.#resource.onVolumes({ verb: "secondary" }, [volume]).catch(() => {});
+      throw error;
     }
     const ms = (from: number, to: number): number => Math.round(to - from);
     this.#log.info(
@@ -198,15 +232,14 @@ export class BlockrepDaemon {
     );
   }
 
-  async #secondary(): Promise<void> {
-    await this.#detachDevice();
-    await this.#resource.secondary();
+  async #secondary(volumes: readonly number[]): Promise<void> {
+    await this.#devices.detach(volumes);
+    await this.#resource.onVolumes({ verb: "secondary" }, volumes);
     this.#log.info({ event: "secondary" }, "Secondary");
   }
 
   async #down(): Promise<void> {
-    await this.#detachDevice();
-    if (this.#resource.status().role === "Primary") await this.#resource.secondary();
+    await this.#devices.detach(this.#volumes({}));
     await this.#resource.down();
     removePidFile(blockrepPidFile(this.#resource.name));
     this.#log.info({ event: "daemon.stop" }, "down");
@@ -216,57 +249,33 @@ export class BlockrepDaemon {
     });
   }
 
-  async #attachDevice(): Promise<void> {
-    const { name } = this.#resource;
-    const volume = this.#options.settings.volumes[0];
-    if (volume === undefined) return;
-    const socketPath = blockrepExport(name);
-    this.#server = await this.#resource.serve(socketPath, volume.volume);
-    if (this.#options.attachMethod === "none") return;
-    const backend = this.#resource.backend(volume.volume);
-    const attachment = await attachDevice({
-      name: this.#attachName(volume.volume),
-      method: this.#options.attachMethod,
-      socketPath,
-      exportName: name,
-      sizeBytes: backend.sizeBytes,
-      runDirectory: ATTACH_FOLDER,
-      ...(volume.device === undefined ? {} : { linkPath: volume.device }),
-    });
-    this.#log.info(
-      { event: "device.attached", device: attachment.devicePath },
-      `${volume.device ?? name} is ${attachment.devicePath}`,
-    );
-  }
-
-  /** @throws HaError HA_DEVICE_BUSY naming the holders; then nothing has changed */
-  async #detachDevice(): Promise<void> {
-    const volume = this.#options.settings.volumes[0];
-    if (volume === undefined) return;
-    if (this.#options.attachMethod !== "none") {
-      await detachDevice(ATTACH_FOLDER, this.#attachName(volume.volume));
-    }
-    const server = this.#server;
-    this.#server = undefined;
-    await server?.close();
-  }
-
   async #wait(params: Params, signal: AbortSignal): Promise<void> {
-    const holds = params["for"] === "synced" ? Resource.isInSync : Resource.isConnected;
+    const reached = params["for"] === "synced" ? Resource.isInSync : Resource.isConnected;
+    // after a split brain nothing is to be waited for, unless somebody says that an administrator will mend it
+    const holds: typeof reached =
+      params["endStandAlone"] === true ? (s) => reached(s) || connName(s.conn) === "StandAlone" : reached;
     const timeoutMs = params["timeoutMs"];
     await this.#resource.waitUntil(holds, { signal, ...(typeof timeoutMs === "number" ? { timeoutMs } : {}) });
-  }
-
-  #attachName(volume: number): string {
-    return this.#options.settings.volumes.length > 1 ? `${this.#resource.name}-${volume}` : this.#resource.name;
   }
 
   #status(): ControlValue {
     return { ...this.#resource.status(), pid: process.pid, start: { ...this.#facts } } as unknown as ControlValue;
   }
 
+  /** The state as it is in the middle of an input: each step of a change is an event of its own. */
+  #publishObjects(): void {
+    if (!this.#control.hasSubscribers(OBJECTS_TOPIC)) return;
+    this.#control.publish("objects", { atMs: now(), status: this.#status() }, OBJECTS_TOPIC);
+  }
+
+  #onHandler(helper: string, volume: number, exitCode: number | undefined): void {
+    const data = { atMs: now(), helper, volume, status: exitCode ?? null };
+    this.#control.publish("helper", data, OBJECTS_TOPIC);
+  }
+
   #onEvent(event: EngineEvent): void {
     this.#control.publish(event.type, null);
+    if (event.type === "state") this.#publishObjects();
     const { type, ...fields } = event;
     const data = { event: type, ...stringifyBigInts(fields) };
     switch (event.type) {
@@ -306,6 +315,11 @@ export class BlockrepDaemon {
         break;
     }
   }
+}
+
+/** Milliseconds since 1970, with what the clock has of their fractions. */
+function now(): number {
+  return performance.timeOrigin + performance.now();
 }
 
 function stringifyBigInts(fields: object): Record<string, unknown> {

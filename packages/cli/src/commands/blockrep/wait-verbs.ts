@@ -1,0 +1,68 @@
+import { createInterface } from "node:readline";
+import type { Command } from "commander";
+import { ExitCode } from "../../exit-codes.ts";
+import { CommandFailure, complain } from "../context.ts";
+import { type WaitTimes, waitForPeer } from "../resources.ts";
+import type { DefineVerb, VerbOptions } from "./blockrep.ts";
+import { forEachTarget } from "./run.ts";
+import { targetsOf } from "./targets.ts";
+
+/** wait-connect and wait-sync with drbdsetup's options, and the interactive one of the boot script. */
+export function waitVerbs(verb: DefineVerb, command: Command, configFile: () => string | undefined): void {
+  withTimes(
+    verb("wait-connect", "wait for the peer, as long as startup {} says", "volumes", ({ resource }, options) =>
+      waitForPeer(resource, "connected", timesOf(options)),
+    ),
+  );
+  withTimes(
+    verb("wait-sync", "wait until both disks are UpToDate", "volumes", ({ resource }, options) =>
+      waitForPeer(resource, "synced", { seconds: "0", ...timesOf(options) }),
+    ),
+  );
+  command
+    .command("wait-con-int")
+    .description('wait for the peers of all resources; on a terminal "yes" ends it')
+    .action(() => waitInteractively(configFile()));
+}
+
+function withTimes(command: Command): void {
+  command
+    .option("-t, --wfc-timeout <seconds>", "wait so long; 0 is for ever")
+    .option("--degr-wfc-timeout <seconds>", "the same for a node that went down as a Primary without peer")
+    .option("--outdated-wfc-timeout <seconds>", "the same when the peer is known to be outdated")
+    .option("--wait-after-sb", "wait also when the resource is StandAlone after a split brain");
+}
+
+function timesOf(options: VerbOptions): WaitTimes {
+  const text = (key: string): string | undefined => {
+    const value = options[key];
+    return typeof value === "string" ? value : undefined;
+  };
+  const seconds = text("wfcTimeout");
+  const degraded = text("degrWfcTimeout");
+  const outdated = text("outdatedWfcTimeout");
+  return {
+    ...(seconds === undefined ? {} : { seconds }),
+    ...(degraded === undefined ? {} : { degraded }),
+    ...(outdated === undefined ? {} : { outdated }),
+    ...(options["waitAfterSb"] === true ? { afterSplitBrain: true } : {}),
+  };
+}
+
+async function waitInteractively(configFile: string | undefined): Promise<void> {
+  const targets = targetsOf(["all"], "resource", "wait-con-int", configFile);
+  const waits = forEachTarget(targets, ({ resource }) => waitForPeer(resource, "connected", {}));
+  if (process.stdin.isTTY !== true) return waits;
+  complain('type "yes" to stop waiting');
+  const answers = createInterface({ input: process.stdin });
+  const yes = new Promise<never>((_, reject) => {
+    answers.on("line", (line) => {
+      if (line.trim() === "yes") reject(new CommandFailure("", ExitCode.timedOut));
+    });
+  });
+  try {
+    await Promise.race([waits, yes]);
+  } finally {
+    answers.close();
+  }
+}
