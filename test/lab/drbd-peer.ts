@@ -9,6 +9,8 @@ export const DRBD_PEER_NEEDS: Needs = {
   programs: { ...UML_NEEDS.programs, drbdadm: "drbd-utils" },
 };
 
+const CRYPTO_MODULES = ["hmac", "sha512_generic"]; // sha1, sha256, md5 and crc32c are built in
+
 export interface DrbdPeerOptions {
   /** A drbd.conf resource file; the peer is its section `on NAME`. */
   readonly resource: string;
@@ -49,7 +51,10 @@ export class DrbdPeer {
   }
 
   async #load(): Promise<void> {
-    await this.machine.must(["/run/lab/bin/modprobe", "drbd", "usermode_helper=/bin/true"]);
+    const modprobe = "/run/lab/bin/modprobe";
+    // what cram-hmac-alg and the digests name; the kernel's own request runs without the environment of uml-run.pl and may fail
+    await this.machine.must([modprobe, "-a", ...CRYPTO_MODULES]);
+    await this.machine.must([modprobe, "drbd", "usermode_helper=/bin/true"]);
   }
 
   /** After a power loss: boot, load the module. */

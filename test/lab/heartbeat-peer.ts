@@ -103,8 +103,9 @@ export class HeartbeatPeer {
     await this.#until(`${node} is ${status}`, async () => (await this.statusOf(node)) === status, timeoutMs);
   }
 
-  async waitForResources(status: string, timeoutMs: number): Promise<void> {
-    await this.#until(`resources are ${status}`, async () => (await this.resources()) === status, timeoutMs);
+  async waitForResources(status: string | RegExp, timeoutMs: number): Promise<void> {
+    const is = (seen: string): boolean => (typeof status === "string" ? seen === status : status.test(seen));
+    await this.#until(`resources are ${status}`, async () => is(await this.resources()), timeoutMs);
   }
 
   /** Give resources to the other node: all, local, foreign. */
