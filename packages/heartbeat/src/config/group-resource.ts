@@ -1,7 +1,7 @@
 import type { Diagnostics, SourcePosition } from "@hacluster/blockrep/base";
+import { addressText, readAddressArgument } from "./address-argument.ts";
 import type { AddressArgument, GroupResource } from "./model.ts";
 import type { Word } from "./text.ts";
-import { isIpv4, looksLikeIpv6, parseInteger, prefixBitsOfNetmask } from "./values.ts";
 
 const ADDRESS_EXAMPLE = 'write for example "IPaddr2::192.168.0.29/24/eth0"';
 
@@ -36,7 +36,7 @@ export function parseGroupResource(word: Word, diagnostics: Diagnostics): GroupR
     case "IPaddr":
     case "IPaddr2": {
       if (args[0] === undefined) return lacking("its address", "IPaddr2::192.168.0.29/24/eth0");
-      const address = parseAddressArgument(args[0], word.at, diagnostics);
+      const address = parseAddressArgument(addressText(args), word.at, diagnostics);
       return address === undefined ? undefined : { ...base, kind: "address", address };
     }
     case "drbddisk":
@@ -61,40 +61,13 @@ export function parseGroupResource(word: Word, diagnostics: Diagnostics): GroupR
   }
 }
 
-/**
- * `ip[/netmask[/interface[:label]][/broadcast]]`; a third part that begins with a digit is the broadcast address.
- * @see Heartbeat 3.0.6, arguments of IPaddr and IPaddr2
- */
-export function parseAddressArgument(
+function parseAddressArgument(
   text: string,
   at: SourcePosition,
   diagnostics: Diagnostics,
 ): AddressArgument | undefined {
-  const [ip = "", mask, third, fourth, ...more] = text.split("/");
-  const refuse = (what: string): undefined => {
-    diagnostics.error(at, `"${text}": ${what}`, ADDRESS_EXAMPLE);
-    return undefined;
-  };
-  const v6 = looksLikeIpv6(ip);
-  if (!isIpv4(ip) && !v6) return refuse(`"${ip}" is not an IP address`);
-  if (more.length > 0) return refuse("has more than address, netmask, interface and broadcast");
-  let prefixBits: number | undefined;
-  if (mask !== undefined && mask !== "") {
-    prefixBits = parseInteger(mask, 0, v6 ? 128 : 32) ?? prefixBitsOfNetmask(mask);
-    if (prefixBits === undefined) return refuse(`"${mask}" is not a netmask of 0..${v6 ? 128 : 32} bits`);
-  }
-  const thirdIsBroadcast = third !== undefined && /^[0-9]/.test(third);
-  if (thirdIsBroadcast && fourth !== undefined) return refuse("has two broadcast addresses");
-  const broadcast = thirdIsBroadcast ? third : fourth;
-  if (broadcast !== undefined && broadcast !== "" && !isIpv4(broadcast)) {
-    return refuse(`"${broadcast}" is not a broadcast address`);
-  }
-  const [network, label] = thirdIsBroadcast || third === undefined ? [] : third.split(":");
-  return {
-    ip,
-    prefixBits,
-    interface: network === "" ? undefined : network,
-    label: label === "" ? undefined : label,
-    broadcast: broadcast === "" ? undefined : broadcast,
-  };
+  const read = readAddressArgument(text);
+  if (!("refusal" in read)) return read;
+  diagnostics.error(at, `"${text}": ${read.refusal}`, ADDRESS_EXAMPLE);
+  return undefined;
 }

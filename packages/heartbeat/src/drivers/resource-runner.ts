@@ -1,6 +1,5 @@
-import { accessSync, constants, statSync } from "node:fs";
-import { join } from "node:path";
-import { fileOrigin } from "./dpkg.ts";
+import { mkdirSync, readFileSync } from "node:fs";
+import { nameArguments, OCF_NOT_RUNNING, parseInstanceFile, parseMetaData } from "./ocf-agent.ts";
 import { DrbdDiskResource, type StorageControl } from "./resources/drbddisk.ts";
 import { FilesystemResource } from "./resources/filesystem.ts";
 import { IpAddressResource } from "./resources/ip-address.ts";
@@ -9,18 +8,16 @@ import {
   type BuiltinResource,
   failed,
   type ResourceAction,
+  type ResourceAlarm,
   type ResourceSpec,
-  statusTextSaysRunning,
+  statusSaysRunning,
 } from "./resources/resource.ts";
-import { runCommand } from "./run-command.ts";
+import { type CommandResult, runCommand } from "./run-command.ts";
+import { scriptEnvironment } from "./script-environment.ts";
+import { type ResolvedScript, ScriptLookup } from "./script-lookup.ts";
+import { ScriptOutput } from "./script-output.ts";
 
-/** What a word of a haresources line turned out to be on this machine. */
-export type ResolvedScript =
-  | { readonly kind: "builtin"; readonly name: string; readonly note?: string }
-  | { readonly kind: "script"; readonly path: string; readonly note?: string }
-  | { readonly kind: "ocf"; readonly path: string; readonly agent: string }
-  | { readonly kind: "systemd"; readonly unit: string }
-  | { readonly kind: "missing" };
+export type { ResolvedScript } from "./script-lookup.ts";
 
 export interface RunnerOptions {
   readonly storage: StorageControl;
@@ -29,32 +26,44 @@ export interface RunnerOptions {
   /** Prefix of every path, for tests and for looking at another machine's tree. */
   readonly root?: string;
   readonly timeLimitsMs?: Partial<Record<ResourceAction, number>>;
+  /** Wait for the answer to the probe before an address is taken, in milliseconds; 0: do not probe. Default 40. */
+  readonly addressProbeMs?: number;
+  /** Whether processes that keep a filesystem busy may be ended when it has to be unmounted. Default true. */
+  readonly endHolders?: boolean;
+  /** One line that a script printed, as it comes; control characters removed, bounded in length and number. */
+  readonly onOutput?: (spec: ResourceSpec, action: ResourceAction, line: string) => void;
+  readonly onAlarm?: (alarm: ResourceAlarm) => void;
 }
 
 /** Generous: a database may take minutes to stop. A hanging script must still end some day, so that somebody acts. */
 const TIME_LIMITS_MS: Readonly<Record<ResourceAction, number>> = { start: 600_000, stop: 600_000, status: 60_000 };
+const META_DATA_LIMIT_MS = 10_000;
 
-const OCF_FOLDERS = ["/usr/lib/ocf/resource.d/heartbeat", "/usr/lib/ocf/resource.d/pacemaker"];
-const OCF_NOT_RUNNING = 7;
-const BUILTIN_NAMES = ["IPaddr", "IPaddr2", "Filesystem", "drbddisk", "drbdupper"] as const;
+const INSTANCE_FOLDER = "/etc/ha.d/conf/OCF";
+/** Where agents keep their state. Packages make it at boot; it must be there in a container too. */
+const AGENT_STATE_FOLDER = "/run/resource-agents";
 
-/**
- * Finds and runs what the words of a haresources line name. Order of search: our own resource unless the administrator
- * put a file of that name into resource.d; /etc/ha.d/resource.d; /etc/init.d; OCF agents; `systemd:UNIT`.
- */
+/** Runs what the words of a haresources line name; `ScriptLookup` says where that is found. */
 export class ResourceRunner {
   readonly #options: RunnerOptions;
+  readonly #lookup: ScriptLookup;
+  readonly #address: IpAddressResource;
   readonly #builtins: ReadonlyMap<string, BuiltinResource>;
-  readonly #origins = new Map<string, ReturnType<typeof fileOrigin>>();
+  readonly #metaData = new Map<string, Promise<string>>();
 
   constructor(options: RunnerOptions) {
     this.#options = options;
-    const address = new IpAddressResource();
+    this.#lookup = new ScriptLookup(options.root);
+    this.#address = new IpAddressResource({
+      ...(options.addressProbeMs === undefined ? {} : { probeMs: options.addressProbeMs }),
+      ...(options.onAlarm === undefined ? {} : { onAlarm: options.onAlarm }),
+    });
     const disk = new DrbdDiskResource(options.storage);
+    const limits = { stopMs: this.#limit("stop"), endHolders: options.endHolders ?? true };
     this.#builtins = new Map<string, BuiltinResource>([
-      ["IPaddr", address],
-      ["IPaddr2", address],
-      ["Filesystem", new FilesystemResource()],
+      ["IPaddr", this.#address],
+      ["IPaddr2", this.#address],
+      ["Filesystem", new FilesystemResource(limits)],
       ["drbddisk", disk],
       ["drbdupper", disk],
     ]);
@@ -62,59 +71,56 @@ export class ResourceRunner {
 
   /** Finds the script of a word; `args` tell which agent `OCF::AGENT::…` means. */
   resolve(script: string, args: readonly string[] = []): ResolvedScript {
-    if (script === "OCF") return this.#ocfAgent(args[0] ?? "") ?? { kind: "missing" };
-    const inResourceD = this.#path("/etc/ha.d/resource.d", script);
-    if (this.#builtins.has(script)) {
-      if (!isExecutable(inResourceD)) return { kind: "builtin", name: script };
-      const origin = this.#origin(inResourceD);
-      if (origin.kind === "package") {
-        return {
-          kind: "builtin",
-          name: script,
-          note: `built-in ${script} used in place of ${inResourceD} of the Debian package ${origin.packageName}`,
-        };
-      }
-      const whose =
-        origin.kind === "own" ? "belongs to no package" : `was changed since ${origin.packageName} brought it`;
-      return {
-        kind: "script",
-        path: inResourceD,
-        note: `${inResourceD} ${whose}: it is used, not the built-in ${script}`,
-      };
-    }
-    if (script.startsWith("systemd:")) return { kind: "systemd", unit: script.slice("systemd:".length) };
-    for (const folder of ["/etc/ha.d/resource.d", "/etc/init.d"]) {
-      const path = this.#path(folder, script);
-      if (isExecutable(path)) return { kind: "script", path };
-    }
-    return this.#ocfAgent(script) ?? { kind: "missing" };
+    return this.#lookup.resolve(script, args);
   }
 
-  #ocfAgent(agent: string): ResolvedScript | undefined {
-    for (const folder of OCF_FOLDERS) {
-      const path = this.#path(folder, agent);
-      if (isExecutable(path)) return { kind: "ocf", path, agent };
-    }
-    return undefined;
+  /** Tell the neighbours again where the addresses of this node are. */
+  announceAll(): void {
+    this.#address.announceAll();
   }
 
-  /** Run one action; failures are results, never exceptions. */
-  async run(spec: ResourceSpec, action: ResourceAction): Promise<ActionResult> {
+  /** Ask the network whether another machine has one of our addresses too; a conflict raises an alarm. */
+  checkConflicts(): Promise<void> {
+    return this.#address.checkConflicts();
+  }
+
+  /**
+   * Remove addresses of the groups that are on an interface although nothing holds them.
+   * @param except texts of resources (as in haresources) that this node does run
+   * @returns one sentence for each address found
+   */
+  removeLeftovers(
+    groups: readonly { readonly resources: readonly (ResourceSpec & { readonly text: string })[] }[],
+    except: ReadonlySet<string> = new Set(),
+  ): Promise<string[]> {
+    const addresses = groups
+      .flatMap((group) => group.resources)
+      .filter(({ script, text }) => (script === "IPaddr" || script === "IPaddr2") && !except.has(text))
+      .filter(({ script, args }) => this.resolve(script, args).kind === "builtin");
+    return this.#address.removeLeftovers(addresses);
+  }
+
+  /** No more announcements. */
+  close(): void {
+    this.#address.close();
+  }
+
+  /** Run one action; failures are results, never exceptions. `signal` ends a script as its time limit does. */
+  async run(spec: ResourceSpec, action: ResourceAction, signal?: AbortSignal): Promise<ActionResult> {
     const resolved = this.resolve(spec.script, spec.args);
-    const args = spec.script === "OCF" ? spec.args.slice(1) : spec.args;
     try {
       switch (resolved.kind) {
         case "builtin":
-          return await (this.#builtins.get(resolved.name) as BuiltinResource)[action](args);
+          return await (this.#builtins.get(resolved.name) as BuiltinResource)[action](spec.args);
         case "script":
-          return await this.#runScript(resolved.path, args, action);
+          return await this.#runScript(resolved, spec, action, signal);
         case "ocf":
-          return await this.#runOcf(resolved.path, resolved.agent, args, action);
+          return await this.#runOcf(resolved, spec, action, signal);
         case "systemd":
-          return await this.#runSystemd(resolved.unit, action);
+          return await this.#runSystemd(resolved.unit, spec, action, signal);
         case "missing":
           return failed(
-            `cannot locate resource script ${spec.script}: it is neither in /etc/ha.d/resource.d nor in /etc/init.d, and no OCF agent has that name`,
+            `cannot locate resource script ${spec.script}: it is neither in /etc/ha.d/resource.d nor in /etc/init.d, and no OCF agent and no systemd unit has that name`,
             127,
           );
       }
@@ -123,101 +129,146 @@ export class ResourceRunner {
     }
   }
 
-  async #runScript(path: string, args: readonly string[], action: ResourceAction): Promise<ActionResult> {
+  async #runScript(
+    script: Extract<ResolvedScript, { kind: "script" }>,
+    spec: ResourceSpec,
+    action: ResourceAction,
+    signal: AbortSignal | undefined,
+  ): Promise<ActionResult> {
+    this.#makeStateFolder();
     // called unquoted by Heartbeat, so empty arguments vanish
-    const result = await runCommand(path, [...args.filter((arg) => arg !== ""), action], {
-      env: this.#environment(),
-      timeLimitMs: this.#limit(action),
-    });
-    const output = joinOutput(result.stdout, result.stderr, result.timedOut, path, action, this.#limit(action));
-    if (action !== "status") return { exitCode: result.timedOut ? 124 : result.exitCode, output };
-    return { exitCode: result.exitCode, output, running: statusTextSaysRunning(result.stdout) };
-  }
-
-  /** OCF agents take parameters by name: write `AGENT::name=value`. */
-  async #runOcf(path: string, agent: string, args: readonly string[], action: ResourceAction): Promise<ActionResult> {
-    const parameters: Record<string, string> = {};
-    for (const arg of args) {
-      const equals = arg.indexOf("=");
-      if (equals < 1)
-        return failed(`OCF agent ${agent} takes parameters by name: write ${agent}::name=value, not "${arg}"`, 2);
-      parameters[`OCF_RESKEY_${arg.slice(0, equals)}`] = arg.slice(equals + 1);
-    }
-    const result = await runCommand(path, [action === "status" ? "monitor" : action], {
-      env: {
-        ...this.#environment(),
-        ...parameters,
-        OCF_ROOT: "/usr/lib/ocf",
-        OCF_RA_VERSION_MAJOR: "1",
-        OCF_RA_VERSION_MINOR: "0",
-        OCF_RESOURCE_PROVIDER: "heartbeat",
-        OCF_RESOURCE_TYPE: agent,
-        OCF_RESOURCE_INSTANCE: `${agent}_${args.join("_").replace(/[^\w.-]/g, "_") || "default"}`,
-      },
-      timeLimitMs: this.#limit(action),
-    });
-    const output = joinOutput(result.stdout, result.stderr, result.timedOut, path, action, this.#limit(action));
-    if (action !== "status") return { exitCode: result.timedOut ? 124 : result.exitCode, output };
-    // anything but "not running" may still hold the resource: 7 alone means stopped
-    return { exitCode: result.exitCode, output, running: result.exitCode !== OCF_NOT_RUNNING };
-  }
-
-  async #runSystemd(unit: string, action: ResourceAction): Promise<ActionResult> {
-    const verb = action === "status" ? "is-active" : action;
-    const result = await runCommand("systemctl", [verb, unit], { timeLimitMs: this.#limit(action) });
-    const output = joinOutput(
-      result.stdout,
-      result.stderr,
-      result.timedOut,
-      `systemctl ${verb}`,
-      unit,
-      this.#limit(action),
+    const args = [...spec.args.filter((arg) => arg !== ""), action];
+    const result = await this.#command(script.path, args, spec, action, signal);
+    return this.#judge(result, `${script.path} ${action}`, action, () =>
+      statusSaysRunning(result.stdout, script.lsb ? result.exitCode : undefined),
     );
-    if (action !== "status") return { exitCode: result.exitCode, output };
-    return { exitCode: result.exitCode, output, running: result.exitCode === 0 };
+  }
+
+  async #runOcf(
+    { path, agent }: Extract<ResolvedScript, { kind: "ocf" }>,
+    spec: ResourceSpec,
+    action: ResourceAction,
+    signal: AbortSignal | undefined,
+  ): Promise<ActionResult> {
+    const args = spec.script === "OCF" ? spec.args.slice(1) : spec.args;
+    const instance = this.#instance(agent, args);
+    const read =
+      instance === undefined
+        ? nameArguments(agent, args, parseMetaData(await this.#agentMeta(path)))
+        : { named: instance };
+    if ("refusal" in read) return failed(read.refusal, 2);
+    const environment: Record<string, string> = {
+      ...this.#ocfEnvironment(agent),
+      OCF_RESOURCE_INSTANCE: `${agent}_${args.join("_").replace(/[^\w.-]/g, "_") || "default"}`,
+    };
+    for (const [name, value] of Object.entries(read.named)) environment[`OCF_RESKEY_${name}`] = value;
+    this.#makeStateFolder();
+    const verb = action === "status" ? "monitor" : action;
+    const result = await this.#command(path, [verb], spec, action, signal, environment);
+    return this.#judge(result, `${path} ${verb}`, action, () => result.exitCode !== OCF_NOT_RUNNING);
+  }
+
+  /** `OCF::AGENT::INSTANCE` names a file of parameters, when there is one. */
+  #instance(agent: string, args: readonly string[]): Record<string, string> | undefined {
+    const [instance] = args;
+    if (args.length !== 1 || instance === undefined || !/^[\w.-]+$/.test(instance)) return undefined;
+    try {
+      return parseInstanceFile(readFileSync(this.#lookup.path(`${INSTANCE_FOLDER}/${agent}`, instance), "utf8"));
+    } catch {
+      return undefined;
+    }
+  }
+
+  #agentMeta(path: string): Promise<string> {
+    const known = this.#metaData.get(path);
+    if (known !== undefined) return known;
+    const asked = runCommand(path, ["meta-data"], {
+      env: this.#environment(this.#ocfEnvironment("")),
+      timeLimitMs: META_DATA_LIMIT_MS,
+    }).then((result) => {
+      if (result.exitCode !== 0) this.#metaData.delete(path); // asked again next time
+      return result.exitCode === 0 ? result.stdout : "";
+    });
+    this.#metaData.set(path, asked);
+    return asked;
+  }
+
+  #ocfEnvironment(agent: string): Record<string, string> {
+    return {
+      OCF_ROOT: "/usr/lib/ocf",
+      OCF_RA_VERSION_MAJOR: "1",
+      OCF_RA_VERSION_MINOR: "0",
+      OCF_RESOURCE_PROVIDER: "heartbeat",
+      OCF_RESOURCE_TYPE: agent,
+    };
+  }
+
+  /** Agents' meta-data costs some hundred milliseconds: asked for at start, not in the middle of a takeover. */
+  async prepare(specs: readonly ResourceSpec[]): Promise<void> {
+    for (const { script, args } of specs) {
+      const found = this.resolve(script, args);
+      if (found.kind === "ocf") await this.#agentMeta(found.path);
+    }
+  }
+
+  async #runSystemd(
+    unit: string,
+    spec: ResourceSpec,
+    action: ResourceAction,
+    signal: AbortSignal | undefined,
+  ): Promise<ActionResult> {
+    const verb = action === "status" ? "is-active" : action;
+    const result = await this.#command("systemctl", [verb, unit], spec, action, signal);
+    return this.#judge(
+      result,
+      `systemctl ${verb} ${unit}`,
+      action,
+      // what is on its way up or down still holds something
+      () => result.exitCode === 0 || /^(activating|deactivating|reloading|refreshing)/.test(result.stdout),
+    );
+  }
+
+  async #command(
+    program: string,
+    args: readonly string[],
+    spec: ResourceSpec,
+    action: ResourceAction,
+    signal: AbortSignal | undefined,
+    environment: Readonly<Record<string, string>> = {},
+  ): Promise<CommandResult> {
+    const { onOutput } = this.#options;
+    const output = onOutput === undefined ? undefined : new ScriptOutput((line) => onOutput(spec, action, line));
+    const result = await runCommand(program, args, {
+      env: this.#environment(environment),
+      timeLimitMs: this.#limit(action),
+      service: true,
+      ...(signal === undefined ? {} : { signal }),
+      ...(output === undefined ? {} : { onOutput: (stream, text) => output.write(stream, text) }),
+    });
+    output?.end();
+    return result;
+  }
+
+  #judge(result: CommandResult, what: string, action: ResourceAction, running: () => boolean): ActionResult {
+    const late = result.timedOut ? `${what} did not end within ${this.#limit(action) / 1000} s and was stopped` : "";
+    const output = [result.stdout.trim(), result.stderr.trim(), late].filter((text) => text !== "").join("\n");
+    const exitCode = result.timedOut ? 124 : result.exitCode;
+    return action === "status" ? { exitCode, output, running: running() } : { exitCode, output };
   }
 
   #limit(action: ResourceAction): number {
     return this.#options.timeLimitsMs?.[action] ?? TIME_LIMITS_MS[action];
   }
 
-  #environment(): NodeJS.ProcessEnv {
-    return { ...process.env, ...this.#options.environment?.() };
+  #environment(added: Readonly<Record<string, string>>): Record<string, string> {
+    return { ...scriptEnvironment(process.env, this.#options.environment?.()), ...added };
   }
 
-  #path(folder: string, name: string): string {
-    return join(this.#options.root ?? "/", folder, name);
+  #makeStateFolder(): void {
+    try {
+      mkdirSync(this.#lookup.path("/", AGENT_STATE_FOLDER), { recursive: true, mode: 0o755 });
+    } catch {
+      // the agent will say what it misses
+    }
   }
-
-  #origin(path: string): ReturnType<typeof fileOrigin> {
-    const known = this.#origins.get(path);
-    if (known !== undefined) return known;
-    const origin = fileOrigin(path, join(this.#options.root ?? "/", "var/lib/dpkg"));
-    this.#origins.set(path, origin);
-    return origin;
-  }
-}
-
-/** Names that run inside the daemon. */
-export const builtinResources: readonly string[] = BUILTIN_NAMES;
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return statSync(path).isFile();
-  } catch {
-    return false;
-  }
-}
-
-function joinOutput(
-  stdout: string,
-  stderr: string,
-  timedOut: boolean,
-  what: string,
-  action: string,
-  limitMs: number,
-): string {
-  const late = timedOut ? `${what} ${action} did not end within ${limitMs / 1000} s and was stopped` : "";
-  return [stdout.trim(), stderr.trim(), late].filter((text) => text !== "").join("\n");
 }

@@ -1,175 +1,223 @@
-import { spawn } from "node:child_process";
-import { networkInterfaces } from "node:os";
+import { writeFileSync } from "node:fs";
+import { isIPv6 } from "node:net";
+import { addressText, readAddressArgument } from "../../config/address-argument.ts";
+import type { AddressArgument } from "../../config/model.ts";
+import { PROBE_WINDOW_MS, type ProbeResult, probeAddress } from "../addresses/address-probe.ts";
+import { Announcements } from "../addresses/announcement.ts";
+import {
+  allAddresses,
+  canonicalAddress,
+  findAddress,
+  interfaceOfSubnet,
+  type LocalAddress,
+  lookUpAddress,
+} from "../addresses/local-addresses.ts";
 import { runCommand } from "../run-command.ts";
-import { type ActionResult, type BuiltinResource, failed, reported, succeeded } from "./resource.ts";
+import {
+  type ActionResult,
+  type BuiltinResource,
+  failed,
+  type ResourceAlarm,
+  type ResourceSpec,
+  reported,
+  succeeded,
+} from "./resource.ts";
 
-/** `ip[/netmaskbits[/interface[:label][/broadcast]]]`; a third part that starts with a digit is the broadcast address. */
-export interface AddressArgument {
-  readonly address: string;
-  readonly family: 4 | 6;
-  readonly prefixBits: number | undefined;
-  readonly interfaceName: string | undefined;
-  readonly label: string | undefined;
-  readonly broadcast: string | undefined;
+export interface IpAddressOptions {
+  /** Wait for the answer to the probe before an address is taken, in milliseconds; 0: do not probe. */
+  readonly probeMs?: number;
+  readonly onAlarm?: (alarm: ResourceAlarm) => void;
 }
 
-/** Gratuitous ARP is repeated because a switch or neighbour may miss one; a second apart as RFC 5227 advises. */
-const ANNOUNCEMENTS = 5;
 const COMMAND_LIMIT_MS = 10_000;
-
-/** @throws Error with the reason when the text is not of that form. */
-export function parseAddressArgument(text: string): AddressArgument {
-  const parts = text.split("/");
-  const address = parts[0] ?? "";
-  const family = address.includes(":") ? 6 : 4;
-  if (family === 4 && !isIpv4(address)) throw new Error(`"${address}" is not an IP address`);
-  let prefixBits: number | undefined;
-  if (parts[1] !== undefined && parts[1] !== "") {
-    prefixBits = isIpv4(parts[1]) ? maskBits(parts[1]) : Number(parts[1]);
-    if (!Number.isInteger(prefixBits) || prefixBits < 0 || prefixBits > (family === 4 ? 32 : 128)) {
-      throw new Error(`"${parts[1]}" is not a netmask of an IPv${family} address`);
-    }
-  }
-  let device: string | undefined;
-  let broadcast: string | undefined;
-  if (parts[2] !== undefined && /^\d/.test(parts[2])) broadcast = parts[2];
-  else {
-    device = parts[2];
-    broadcast = parts[3];
-  }
-  const [interfaceName, label] = (device ?? "").split(":", 2);
-  return {
-    address,
-    family,
-    prefixBits,
-    interfaceName: interfaceName === "" ? undefined : interfaceName,
-    label: label === undefined ? undefined : `${interfaceName}:${label}`,
-    broadcast: broadcast === "" ? undefined : broadcast,
-  };
-}
-
-function isIpv4(text: string): boolean {
-  const octets = text.split(".");
-  return octets.length === 4 && octets.every((o) => /^\d{1,3}$/.test(o) && Number(o) <= 255);
-}
-
-function maskBits(mask: string): number {
-  const bits = mask
-    .split(".")
-    .map((octet) => Number(octet).toString(2).padStart(8, "0"))
-    .join("");
-  return /^1*0*$/.test(bits) ? (bits.indexOf("0") === -1 ? 32 : bits.indexOf("0")) : Number.NaN;
-}
-
-/** Interface and prefix of an address that this machine has, as the kernel tells at this moment. */
-export function findAddress(address: string): { interfaceName: string; prefixBits: number } | undefined {
-  for (const [name, entries] of Object.entries(networkInterfaces())) {
-    for (const entry of entries ?? []) {
-      if (entry.address !== address) continue;
-      return { interfaceName: name, prefixBits: Number(entry.cidr?.split("/")[1] ?? 32) };
-    }
-  }
-  return undefined;
-}
-
-/** The interface with an address in the same subnet, as Heartbeat's findif chooses one when the line names none. */
-function interfaceOfSubnet(argument: AddressArgument): { interfaceName: string; prefixBits: number } | undefined {
-  if (argument.family === 6) return undefined;
-  const wanted = ipv4Number(argument.address);
-  for (const [name, entries] of Object.entries(networkInterfaces())) {
-    for (const entry of entries ?? []) {
-      if (entry.family !== "IPv4" || entry.internal) continue;
-      const bits = Number(entry.cidr?.split("/")[1] ?? 32);
-      const mask = bits === 0 ? 0 : (0xffffffff << (32 - bits)) >>> 0;
-      if (((ipv4Number(entry.address) ^ wanted) & mask) === 0) return { interfaceName: name, prefixBits: bits };
-    }
-  }
-  return undefined;
-}
-
-function ipv4Number(address: string): number {
-  return address.split(".").reduce((value, octet) => (value * 256 + Number(octet)) >>> 0, 0);
-}
+/** A look for conflicts is in no hurry: a busy other owner gets time to answer. */
+const CHECK_WINDOW_MS = 500;
 
 /**
- * IPaddr and IPaddr2: one address on one interface. `start` takes it and tells the neighbours; `stop` gives it up.
- * Both succeed when there is nothing to do.
+ * IPaddr and IPaddr2: one address on one interface. `start` asks the network whether another machine has it, takes it
+ * and tells the neighbours; `stop` gives it up. Both succeed when there is nothing to do.
  */
 export class IpAddressResource implements BuiltinResource {
+  readonly #options: IpAddressOptions;
+  readonly #announcements = new Announcements();
+  /** What this daemon took, or found here when it asked, and did not give up since. */
+  readonly #held = new Map<string, LocalAddress>();
+  /** Addresses that another machine has too, with its hardware address. */
+  readonly #conflicts = new Map<string, string>();
+  #checking = false;
+
+  constructor(options: IpAddressOptions = {}) {
+    this.#options = options;
+  }
+
   async start(args: readonly string[]): Promise<ActionResult> {
-    let argument: AddressArgument;
-    try {
-      argument = parseAddressArgument(args[0] ?? "");
-    } catch (error) {
-      return failed(`IPaddr2: ${(error as Error).message}`, 2);
-    }
-    const here = findAddress(argument.address);
-    if (here !== undefined) {
-      announce(argument, here.interfaceName);
-      return succeeded(`${argument.address} is already on ${here.interfaceName}`);
-    }
-    const subnet = interfaceOfSubnet(argument);
-    const device = argument.interfaceName ?? subnet?.interfaceName;
-    if (device === undefined) {
+    const argument = parse(args);
+    if ("refusal" in argument) return failed(argument.refusal, 2);
+    const { address } = argument;
+    const shown = findAddress(address);
+    if (shown !== undefined) return this.#alreadyHere(shown);
+
+    const subnet = interfaceOfSubnet(address);
+    const device = argument.interface ?? subnet?.interfaceName;
+    const [present, probe] = await Promise.all([
+      lookUpAddress(address),
+      device === undefined ? undefined : this.#probe(device, address),
+    ]);
+    if (present !== undefined) return this.#alreadyHere(present);
+    if (device === undefined || probe === undefined) {
       return failed(
-        `IPaddr2: no interface is in the subnet of ${argument.address}; name one: ${argument.address}/24/eth0`,
+        `IPaddr2: no interface is in the subnet of ${address}; name one: ${address}/${isIPv6(address) ? 64 : 24}/eth0`,
       );
     }
-    const bits = argument.prefixBits ?? subnet?.prefixBits ?? (argument.family === 4 ? 32 : 128);
-    const command = ["address", "add", `${argument.address}/${bits}`, "dev", device];
-    if (argument.family === 4) command.push("broadcast", argument.broadcast ?? "+");
-    else command.push("nodad"); // the takeover must not wait for duplicate address detection
-    if (argument.label !== undefined && argument.family === 4) command.push("label", argument.label);
+    if (probe.kind === "taken") return this.#refuse(address, device, probe.mac);
+
+    const bits = argument.prefixBits ?? subnet?.prefixBits ?? (isIPv6(address) ? 128 : 32);
+    const command = ["address", "add", `${address}/${bits}`, "dev", device];
+    if (isIPv6(address)) {
+      command.push("nodad"); // we have asked already, and the takeover must not wait a second for the kernel to ask again
+    } else {
+      command.push("broadcast", argument.broadcast ?? "+");
+      if (argument.label !== undefined) command.push("label", `${device}:${argument.label}`);
+    }
     const added = await runCommand("ip", command, { timeLimitMs: COMMAND_LIMIT_MS });
-    if (added.exitCode !== 0 && findAddress(argument.address) === undefined) {
+    if (added.exitCode !== 0 && (await lookUpAddress(address)) === undefined) {
       return failed(`IPaddr2: ip ${command.join(" ")}: ${added.stderr.trim()}`);
     }
-    announce(argument, device);
-    return succeeded(`${argument.address}/${bits} is on ${device} now`);
+    this.#hold({ address, interfaceName: device, prefixBits: bits });
+    this.#announcements.announce(device, address);
+    const unasked = probe.kind === "unasked" ? `\nnobody was asked whether ${address} is free: ${probe.reason}` : "";
+    return succeeded(`${address}/${bits} is on ${device} now${unasked}`);
+  }
+
+  #alreadyHere(here: LocalAddress): ActionResult {
+    this.#hold(here);
+    this.#announcements.announce(here.interfaceName, here.address);
+    return succeeded(`${here.address} is already on ${here.interfaceName}`);
+  }
+
+  #probe(device: string, address: string): Promise<ProbeResult> {
+    const windowMs = this.#options.probeMs ?? PROBE_WINDOW_MS;
+    if (windowMs === 0) return Promise.resolve({ kind: "free" });
+    return probeAddress(device, address, windowMs);
+  }
+
+  #refuse(address: string, device: string, mac: string): ActionResult {
+    const text = `${address} is in use on ${device} by another machine, hardware address ${mac}: it is not taken, two machines must not have it. Find the machine (the other node, still running?), take the address from it or switch it off; then "hacluster takeover"`;
+    this.#raise(address, device, mac, text);
+    return failed(`IPaddr2: ${text}`);
+  }
+
+  #raise(address: string, device: string, mac: string, text: string): void {
+    if (this.#conflicts.get(address) === mac) return;
+    this.#conflicts.set(address, mac);
+    this.#options.onAlarm?.({ name: "address.conflict", key: address, text, details: { address, device, mac } });
+  }
+
+  #clear(address: string, text: string): void {
+    if (!this.#conflicts.delete(address)) return;
+    this.#options.onAlarm?.({ name: "address.conflict.over", key: address, text, details: { address } });
+  }
+
+  #hold(here: LocalAddress): void {
+    this.#held.set(here.address, here);
+    this.#clear(here.address, `${here.address} was taken without an answer from another machine`);
   }
 
   async stop(args: readonly string[]): Promise<ActionResult> {
-    let argument: AddressArgument;
-    try {
-      argument = parseAddressArgument(args[0] ?? "");
-    } catch (error) {
-      return failed(`IPaddr2: ${(error as Error).message}`, 2);
-    }
-    const here = findAddress(argument.address);
-    if (here === undefined) return succeeded(`${argument.address} is not on this node`);
-    const command = ["address", "delete", `${argument.address}/${here.prefixBits}`, "dev", here.interfaceName];
-    const removed = await runCommand("ip", command, { timeLimitMs: COMMAND_LIMIT_MS });
-    if (findAddress(argument.address) !== undefined) {
-      return failed(`IPaddr2: ip ${command.join(" ")}: ${removed.stderr.trim()}`);
-    }
-    return succeeded(`${argument.address} is gone from ${here.interfaceName}`);
+    const argument = parse(args);
+    if ("refusal" in argument) return failed(argument.refusal, 2);
+    const { address } = argument;
+    this.#announcements.cease(address);
+    const here = await lookUpAddress(address);
+    const reason = here === undefined ? undefined : await remove(here);
+    if (here !== undefined && reason !== undefined) return failed(`IPaddr2: ${reason}`);
+    this.#held.delete(address);
+    this.#clear(address, `${address} was given up here`);
+    return succeeded(here === undefined ? `${address} is not on this node` : `${address} left ${here.interfaceName}`);
   }
 
-  status(args: readonly string[]): Promise<ActionResult> {
-    let argument: AddressArgument;
-    try {
-      argument = parseAddressArgument(args[0] ?? "");
-    } catch (error) {
-      return Promise.resolve(failed(`IPaddr2: ${(error as Error).message}`, 2));
+  async status(args: readonly string[]): Promise<ActionResult> {
+    const argument = parse(args);
+    if ("refusal" in argument) return failed(argument.refusal, 2);
+    const here = await lookUpAddress(argument.address);
+    if (here === undefined) {
+      this.#held.delete(argument.address);
+      return reported(false, `${argument.address} is stopped`);
     }
-    const here = findAddress(argument.address);
-    return Promise.resolve(
-      here === undefined
-        ? reported(false, `${argument.address} is stopped`)
-        : reported(true, `${argument.address} is running on ${here.interfaceName}`),
-    );
+    return reported(true, `${here.address} is running on ${here.interfaceName}`);
+  }
+
+  /** Tell the neighbours again where the held addresses are: a partition healed, a link came back. */
+  announceAll(): void {
+    for (const { interfaceName, address } of this.#held.values()) this.#announcements.announce(interfaceName, address);
+  }
+
+  /** Ask once for every held address whether another machine has it too; a conflict is an alarm, once per machine. */
+  async checkConflicts(): Promise<void> {
+    if (this.#checking) return;
+    this.#checking = true;
+    try {
+      for (const { address, interfaceName } of [...this.#held.values()]) {
+        const probe = await probeAddress(interfaceName, address, CHECK_WINDOW_MS);
+        if (!this.#held.has(address)) continue; // given up meanwhile: its new owner has answered
+        if (probe.kind === "free") this.#clear(address, `${address} is on this node alone again`);
+        if (probe.kind !== "taken") continue;
+        const text = `${address} is on this node and on another machine with hardware address ${probe.mac}: connections break. Take the address from one of them`;
+        this.#raise(address, interfaceName, probe.mac, text);
+      }
+    } finally {
+      this.#checking = false;
+    }
+  }
+
+  /**
+   * Remove those of the named addresses that are on an interface though no service group of this node runs: left by a
+   * daemon that was killed, by another program, or by hand.
+   * @returns one sentence for each address removed, or not removed
+   */
+  async removeLeftovers(resources: readonly ResourceSpec[]): Promise<string[]> {
+    const wanted = new Set<string>();
+    for (const { args } of resources) {
+      const argument = parse(args);
+      if (!("refusal" in argument) && !this.#held.has(argument.address)) wanted.add(argument.address);
+    }
+    if (wanted.size === 0) return [];
+    const said: string[] = [];
+    for (const here of (await allAddresses()).filter((entry) => wanted.has(entry.address))) {
+      const reason = await remove(here);
+      said.push(
+        reason === undefined
+          ? `${here.address} was left on ${here.interfaceName} by an earlier run and is removed`
+          : `${here.address} was left on ${here.interfaceName} by an earlier run and cannot be removed: ${reason}`,
+      );
+    }
+    return said;
+  }
+
+  close(): void {
+    this.#announcements.ceaseAll();
   }
 }
 
-/** Tell the neighbours where the address is now. Runs on beside the takeover, which does not wait for it. */
-function announce(argument: AddressArgument, device: string): void {
-  if (argument.family !== 4) return; // the kernel itself sends neighbour advertisements for IPv6
-  const child = spawn("arping", ["-q", "-U", "-c", String(ANNOUNCEMENTS), "-I", device, argument.address], {
-    stdio: "ignore",
-    detached: true,
-  });
-  child.on("error", () => {
-    // arping is missing: set-up reports it by name; the address works, neighbours only learn later
-  });
-  child.unref();
+type Parsed = (AddressArgument & { readonly address: string }) | { readonly refusal: string };
+
+function parse(args: readonly string[]): Parsed {
+  const text = addressText(args);
+  const argument = readAddressArgument(text);
+  if ("refusal" in argument) return { refusal: `IPaddr2: "${text}": ${argument.refusal}` };
+  return { ...argument, address: canonicalAddress(argument.ip) };
+}
+
+/** @returns why the address is still there, or undefined */
+async function remove(here: LocalAddress): Promise<string | undefined> {
+  try {
+    // otherwise the kernel removes every further address of the subnet along with its first one
+    if (!isIPv6(here.address)) writeFileSync(`/proc/sys/net/ipv4/conf/${here.interfaceName}/promote_secondaries`, "1");
+  } catch {
+    // read-only in some containers: the way it is configured there
+  }
+  const command = ["address", "delete", `${here.address}/${here.prefixBits}`, "dev", here.interfaceName];
+  const removed = await runCommand("ip", command, { timeLimitMs: COMMAND_LIMIT_MS });
+  if ((await lookUpAddress(here.address)) === undefined) return undefined;
+  return `ip ${command.join(" ")}: ${removed.stderr.trim()}`;
 }

@@ -15,6 +15,17 @@ export interface ActionResult {
   readonly running?: boolean;
 }
 
+/** Something that somebody should look at, found outside of an action or worth more than its output. */
+export interface ResourceAlarm {
+  /** Stable: match on it. The `.over` form takes back the alarm of the same key. */
+  readonly name: "address.conflict" | "address.conflict.over";
+  /** What it is about, for example the address. */
+  readonly key: string;
+  /** For people: what is wrong and what to do. */
+  readonly text: string;
+  readonly details: Readonly<Record<string, string>>;
+}
+
 /** One kind of resource that runs inside the daemon, in place of a script of that name. */
 export interface BuiltinResource {
   start(args: readonly string[]): Promise<ActionResult>;
@@ -42,4 +53,13 @@ export function reported(running: boolean, output: string): ActionResult {
 export function statusTextSaysRunning(text: string): boolean {
   if (/[Nn][Oo][Tt] [Rr]unning/.test(text)) return false;
   return /[Rr]unning/.test(text) || text.includes("OK");
+}
+
+/**
+ * The same for scripts of /etc/init.d, where the exit code is standardised: it decides when the text says nothing at all.
+ * Deviation: Heartbeat takes a silent script for stopped and starts it once more.
+ * @see LSB 5.0 "Init Script Actions"
+ */
+export function statusSaysRunning(text: string, lsbExitCode: number | undefined): boolean {
+  return text.trim() === "" && lsbExitCode !== undefined ? lsbExitCode === 0 : statusTextSaysRunning(text);
 }
