@@ -4,10 +4,10 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:f
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { type TestContext, test } from "node:test";
+import { addressText, readAddressArgument } from "@hacluster/heartbeat/unstable/config/address-argument";
 import { fileOrigin } from "@hacluster/heartbeat/unstable/drivers/dpkg";
 import { ResourceRunner } from "@hacluster/heartbeat/unstable/drivers/resource-runner";
 import { DrbdDiskResource, type StorageControl } from "@hacluster/heartbeat/unstable/drivers/resources/drbddisk";
-import { parseAddressArgument } from "@hacluster/heartbeat/unstable/drivers/resources/ip-address";
 import { statusTextSaysRunning } from "@hacluster/heartbeat/unstable/drivers/resources/resource";
 import { runCommand } from "@hacluster/heartbeat/unstable/drivers/run-command";
 
@@ -32,24 +32,46 @@ const storage: StorageControl = {
   resources: () => ["r0"],
 };
 
-test("parseAddressArgument: ip/bits/interface:label/broadcast in every form", () => {
-  assert.deepEqual(parseAddressArgument("192.168.0.29/24/eth0"), {
-    address: "192.168.0.29",
-    family: 4,
+test("readAddressArgument: ip/bits/interface:label/broadcast in every form, and its refusals", () => {
+  const none = { prefixBits: undefined, interface: undefined, label: undefined, broadcast: undefined };
+  assert.deepEqual(readAddressArgument("192.168.0.29/24/eth0"), {
+    ...none,
+    ip: "192.168.0.29",
     prefixBits: 24,
-    interfaceName: "eth0",
-    label: undefined,
-    broadcast: undefined,
+    interface: "eth0",
   });
-  assert.equal(parseAddressArgument("10.0.0.1").prefixBits, undefined);
-  assert.equal(parseAddressArgument("10.0.0.1/255.255.252.0").prefixBits, 22);
-  assert.equal(parseAddressArgument("10.0.0.1/24/10.0.0.255").broadcast, "10.0.0.255");
-  const labelled = parseAddressArgument("10.0.0.1/24/eth0:1/10.0.0.255");
-  assert.equal(labelled.label, "eth0:1");
-  assert.equal(labelled.broadcast, "10.0.0.255");
-  assert.equal(parseAddressArgument("fd00::1/64/eth0").family, 6);
-  assert.throws(() => parseAddressArgument("10.0.0.300"), /not an IP address/);
-  assert.throws(() => parseAddressArgument("10.0.0.1/33"), /netmask/);
+  assert.deepEqual(readAddressArgument("10.0.0.1"), { ...none, ip: "10.0.0.1" });
+  assert.deepEqual(readAddressArgument("10.0.0.1/255.255.252.0"), { ...none, ip: "10.0.0.1", prefixBits: 22 });
+  assert.deepEqual(readAddressArgument("10.0.0.1/24/10.0.0.255"), {
+    ...none,
+    ip: "10.0.0.1",
+    prefixBits: 24,
+    broadcast: "10.0.0.255",
+  });
+  assert.deepEqual(readAddressArgument("10.0.0.1/24/eth0:1/10.0.0.255"), {
+    ip: "10.0.0.1",
+    prefixBits: 24,
+    interface: "eth0",
+    label: "1",
+    broadcast: "10.0.0.255",
+  });
+  for (const [text, reason] of [
+    ["10.0.0.300", /not an IP address/],
+    ["10.0.0.1/33", /netmask of 0\.\.32/],
+    ["fd00::1/255.255.0.0", /netmask of 0\.\.128/],
+    ["10.0.0.1/24/10.0.0.255/10.0.0.255", /two broadcast/],
+    ["10.0.0.1/24/eth0/x", /not a broadcast/],
+  ] as const) {
+    const read = readAddressArgument(text);
+    assert.ok("refusal" in read, text);
+    assert.match(read.refusal, reason);
+  }
+});
+
+test("addressText: an IPv6 address that was cut at :: is put together again", () => {
+  assert.equal(addressText("fd00::5/64/eth0".split("::")), "fd00::5/64/eth0");
+  assert.equal(addressText(["10.0.0.1/24"]), "10.0.0.1/24");
+  assert.equal(addressText([]), "");
 });
 
 test("statusTextSaysRunning: the text decides, not the exit code", () => {
@@ -66,7 +88,7 @@ test("ResourceRunner: resource.d before init.d, a script gets its arguments and 
   file(root, "/etc/init.d/svc", "#!/bin/sh\necho init", 0o755);
   const path = file(root, "/etc/ha.d/resource.d/svc", '#!/bin/sh\necho "$# $* $HA_CURHOST running"; exit 3', 0o755);
   const runner = new ResourceRunner({ storage, root, environment: () => ({ HA_CURHOST: "nodo1" }) });
-  assert.deepEqual(runner.resolve("svc"), { kind: "script", path });
+  assert.deepEqual(runner.resolve("svc"), { kind: "script", path, lsb: false });
   const status = await runner.run({ script: "svc", args: ["a", "", "b c"] }, "status");
   assert.equal(status.output, "3 a b c status nodo1 running");
   assert.equal(status.running, true);
@@ -123,7 +145,7 @@ test("ResourceRunner: an OCF agent gets named parameters, and only exit code 7 m
   assert.equal((await runner.run({ script: "Dummy", args: [] }, "status")).running, false);
   const refused = await runner.run({ script: "Dummy", args: ["positional"] }, "start");
   assert.equal(refused.exitCode, 2);
-  assert.match(refused.output, /write Dummy::name=value/);
+  assert.match(refused.output, /no parameter for "positional".*write Dummy::name=value/);
 });
 
 test("DrbdDiskResource: gives up promotion after six tries, a second apart, and says why each failed", async () => {

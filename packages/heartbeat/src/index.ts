@@ -14,6 +14,7 @@ export type {
   Medium,
   ServiceGroup,
 } from "./config/model.ts";
+export { type RunnerSettings, readRunnerSettings } from "./config/runner-settings.ts";
 export { serializeAuthkeys, serializeHaCf, serializeHaresources } from "./config/serialize.ts";
 export { clusterConfigOf } from "./core/cluster-config.ts";
 export { ClusterEngine } from "./core/engine.ts";
@@ -38,4 +39,4 @@ export { type Generation, loadUuid, nextGeneration, readNodeName } from "./drive
 export type { MediaReport } from "./drivers/media.ts";
 export { ResourceRunner, type RunnerOptions } from "./drivers/resource-runner.ts";
 export type { StorageControl } from "./drivers/resources/drbddisk.ts";
-export type { ActionResult } from "./drivers/resources/resource.ts";
+export type { ActionResult, ResourceAlarm } from "./drivers/resources/resource.ts";

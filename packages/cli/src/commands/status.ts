@@ -2,6 +2,7 @@ import type { ResourceStatus, VolumeStatus } from "@hacluster/blockrep";
 import type { ClusterStatus, GroupView, NodeView } from "@hacluster/heartbeat";
 import { Command } from "commander";
 import { resourceNames } from "../configuration.ts";
+import type { Alarm } from "../daemon/alarms.ts";
 import { ExitCode } from "../exit-codes.ts";
 import { CommandFailure, print } from "./context.ts";
 import { blockrepStatusIfUp, clusterStatusIfRunning } from "./control.ts";
@@ -9,7 +10,7 @@ import { blockrepStatusIfUp, clusterStatusIfRunning } from "./control.ts";
 interface Overview {
   readonly node: string;
   /** Null: this node's cluster daemon does not run. */
-  readonly cluster: ClusterStatus | null;
+  readonly cluster: (ClusterStatus & { readonly alarms?: readonly Alarm[] }) | null;
   readonly resources: readonly (ResourceStatus | { readonly name: string; readonly role: "Unconfigured" })[];
 }
 
@@ -130,6 +131,9 @@ export function size(bytes: number): string {
 export function adviceFor(overview: Overview): string[] {
   const advice: string[] = [];
   const { cluster } = overview;
+  for (const alarm of cluster?.alarms ?? []) {
+    advice.push(`since ${new Date(alarm.sinceMs).toISOString().slice(0, 19)}Z: ${alarm.text}`);
+  }
   if (cluster === null) advice.push('this node takes nothing over: run "hacluster start"');
   else if ("nodes" in cluster) {
     for (const node of cluster.nodes) {

@@ -9,11 +9,13 @@ import {
   nextGeneration,
   ResourceRunner,
   readNodeName,
+  readRunnerSettings,
 } from "@hacluster/heartbeat";
 import type { Logger } from "pino";
 import type { ControlValue } from "../control/protocol.ts";
 import { ControlServer } from "../control/server.ts";
 import { HEARTBEAT_PID_FILE, HEARTBEAT_SOCKET, HEARTBEAT_STATE_FOLDER } from "../paths.ts";
+import { Alarms } from "./alarms.ts";
 import { removePidFile, writePidFile } from "./start-up.ts";
 import { StorageLink } from "./storage-link.ts";
 
@@ -28,6 +30,11 @@ export interface HeartbeatDaemonOptions {
 
 type Params = { readonly [key: string]: ControlValue };
 
+/** Of what a failed script printed, the last lines are in `hacluster status`; all of it is in the log. */
+const ALARM_LINES = 3;
+/** How often the network is asked whether another machine has one of our addresses too. */
+const ADDRESS_CHECK_MS = 60_000;
+
 const SETS: ReadonlySet<string> = new Set<GroupSet>(["local", "foreign", "all"]);
 
 /**
@@ -41,6 +48,9 @@ export class HeartbeatDaemon {
   readonly #storage: StorageLink;
   readonly #runner: ResourceRunner;
   readonly #name: string;
+  readonly #alarms: Alarms;
+  readonly #checkMs: number;
+  #checkTimer: NodeJS.Timeout | undefined;
   #node: ClusterNode | undefined;
   #ending = false;
   /** What ends the wait of `stop`. */
@@ -51,7 +61,27 @@ export class HeartbeatDaemon {
     this.#log = options.logger;
     this.#name = readNodeName();
     this.#storage = new StorageLink(options.resources, (resource, facts) => this.#node?.drbdStatus(resource, facts));
-    this.#runner = new ResourceRunner({ storage: this.#storage, environment: () => this.#environment() });
+    this.#alarms = new Alarms();
+    const { settings, problems } = readRunnerSettings(options.config.haCf.environment);
+    for (const problem of problems) this.#log.warn({ event: "config.env" }, problem);
+    this.#runner = new ResourceRunner({
+      ...settings,
+      storage: this.#storage,
+      environment: () => this.#environment(),
+      onOutput: ({ script, args }, action, line) => {
+        const resource = [script, ...args].join("::");
+        const level = action === "status" ? "debug" : "info";
+        this.#log[level]({ event: "script.output", resource, action }, `${resource} ${action}: ${line}`);
+      },
+      onAlarm: (alarm) => {
+        const over = alarm.name.endsWith(".over");
+        this.#log[over ? "info" : "fatal"]({ event: alarm.name, ...alarm.details }, alarm.text);
+        this.#control.publish(alarm.name, alarm.details);
+        if (over) this.#alarms.clear(alarm.key);
+        else this.#alarms.raise(alarm.key, alarm.name, alarm.text);
+      },
+    });
+    this.#checkMs = settings.addressCheckMs ?? ADDRESS_CHECK_MS;
     this.#control = new ControlServer(HEARTBEAT_SOCKET, (method, params) => this.#handle(method, params));
   }
 
@@ -61,6 +91,10 @@ export class HeartbeatDaemon {
     this.#warnAboutAuthentication();
     this.#reportScripts();
     this.#storage.start();
+    await this.#runner.prepare(this.#options.config.haresources.groups.flatMap((group) => group.resources));
+    if (this.#checkMs > 0) {
+      this.#checkTimer = setInterval(() => void this.#runner.checkConflicts(), this.#checkMs);
+    }
     await this.#startNode();
   }
 
@@ -101,12 +135,13 @@ export class HeartbeatDaemon {
         this.#log[level]({ event: `medium.${report.kind}`, ...report }, `${report.medium}: ${report.kind}`);
       },
       onScriptOutput: (job, result) => {
-        const failed = result.exitCode !== 0 && job.action !== "status";
-        const said = result.output === "" ? `exit code ${result.exitCode}` : result.output;
-        this.#log[failed ? "error" : job.action === "status" ? "debug" : "info"](
-          { event: "script.output", resource: job.resource.text, action: job.action, exitCode: result.exitCode },
-          `${job.resource.text} ${job.action}: ${said}`,
-        );
+        if (job.action === "status") return;
+        const resource = job.resource.text;
+        if (result.exitCode === 0) return this.#alarms.clear(resource);
+        const text = `${resource} ${job.action} failed with exit code ${result.exitCode}`;
+        this.#log.error({ event: "script.exit", resource, action: job.action, exitCode: result.exitCode }, text);
+        const said = result.output.split("\n").slice(-ALARM_LINES).join("; ");
+        this.#alarms.raise(resource, "script.failed", said === "" ? text : `${text}: ${said}`);
       },
       pingPeerNow: (resource) => this.#storage.suspectPeer(resource),
       onRestart: (reason, delayMs) => void this.#restart(reason, delayMs),
@@ -134,6 +169,8 @@ export class HeartbeatDaemon {
   async #end(reason: string): Promise<void> {
     this.#log.info({ event: "daemon.stop" }, reason);
     await this.#node?.close();
+    clearInterval(this.#checkTimer);
+    this.#runner.close();
     this.#storage.close();
     removePidFile(HEARTBEAT_PID_FILE);
     this.#onExit?.();
@@ -178,8 +215,9 @@ export class HeartbeatDaemon {
   }
 
   #status(): ControlValue {
-    if (this.#node === undefined) return { node: this.#name, restarting: true };
-    return { ...this.#node.status(), pid: process.pid, refused: this.#node.refused } as unknown as ControlValue;
+    const alarms = this.#alarms.list();
+    if (this.#node === undefined) return { node: this.#name, restarting: true, alarms };
+    return { ...this.#node.status(), pid: process.pid, refused: this.#node.refused, alarms } as unknown as ControlValue;
   }
 
   #warnAboutAuthentication(): void {
@@ -213,6 +251,9 @@ export class HeartbeatDaemon {
       HA_DIR: "/etc/ha.d",
       HA_RCDIR: "/etc/ha.d/rc.d",
       HA_RESOURCEDIR: "/etc/ha.d/resource.d",
+      HA_BIN: "/usr/lib/heartbeat",
+      HA_DOCDIR: "/usr/share/doc/heartbeat",
+      HA_FIFO: "/var/lib/heartbeat/fifo",
       HA_FUNCS: "/etc/ha.d/shellfuncs",
       HA_DATEFMT: "%Y/%m/%d_%T\t",
       HA_LOGD: haCf.useLogd ? "yes" : "no",

@@ -61,11 +61,7 @@ export function parseGroupResource(word: Word, diagnostics: Diagnostics): GroupR
   }
 }
 
-function parseAddressArgument(
-  text: string,
-  at: SourcePosition,
-  diagnostics: Diagnostics,
-): AddressArgument | undefined {
+function parseAddressArgument(text: string, at: SourcePosition, diagnostics: Diagnostics): AddressArgument | undefined {
   const read = readAddressArgument(text);
   if (!("refusal" in read)) return read;
   diagnostics.error(at, `"${text}": ${read.refusal}`, ADDRESS_EXAMPLE);

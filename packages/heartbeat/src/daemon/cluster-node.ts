@@ -54,6 +54,7 @@ export class ClusterNode implements ClusterSink {
   #pending: (() => void)[] = [];
   #running = false;
   #stopped = false;
+  readonly #scripts = new Map<number, AbortController>();
   #nextCommand = 1;
   #timer: NodeJS.Timeout | undefined;
   #refused = 0;
@@ -118,8 +119,11 @@ export class ClusterNode implements ClusterSink {
 
   runScript(id: number, job: ScriptJob): void {
     const { script, args } = job.resource;
+    const abort = new AbortController();
+    this.#scripts.set(id, abort);
     this.#options.runner
-      .run({ script, args }, job.action)
+      .run({ script, args }, job.action, abort.signal)
+      .finally(() => this.#scripts.delete(id))
       .then((result) => {
         // the engine goes by Heartbeat's rule, the text; for agents with an exit code the runner has decided already
         const output = result.running === undefined ? result.output : result.running ? "running" : "stopped";
@@ -131,8 +135,8 @@ export class ClusterNode implements ClusterSink {
       });
   }
 
-  abortScript(_id: number): void {
-    // the runner's own time limits end a script; the engine's is longer and only guards against a lost answer
+  abortScript(id: number): void {
+    this.#scripts.get(id)?.abort();
   }
 
   fence(id: number, node: string): void {
@@ -145,6 +149,11 @@ export class ClusterNode implements ClusterSink {
 
   event(event: ClusterEvent): void {
     this.#options.onEvent(event);
+    // switches and neighbours may have learnt the other node's word for our addresses meanwhile
+    if (event.name === "partition.healed" || (event.name === "link.status" && event.details["up"] === true)) {
+      this.#options.runner.announceAll();
+      void this.#options.runner.checkConflicts();
+    }
   }
 
   outdate(id: number, _resource: string): void {

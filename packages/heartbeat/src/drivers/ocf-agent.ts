@@ -13,7 +13,9 @@ export const OCF_NOT_RUNNING = 7;
 export function parseMetaData(xml: string): AgentParameter[] {
   return [...xml.matchAll(/<parameter\s([^>]*)>/g)].flatMap(([, attributes = ""]) => {
     const name = attribute(attributes, "name");
-    return name === undefined ? [] : [{ name, required: /^(1|true|yes)$/i.test(attribute(attributes, "required") ?? "") }];
+    return name === undefined
+      ? []
+      : [{ name, required: /^(1|true|yes)$/i.test(attribute(attributes, "required") ?? "") }];
   });
 }
 

@@ -30,7 +30,7 @@ export interface RunnerOptions {
   readonly addressProbeMs?: number;
   /** Whether processes that keep a filesystem busy may be ended when it has to be unmounted. Default true. */
   readonly endHolders?: boolean;
-  /** One line that a script printed, as it comes; control characters removed, bounded in length and number. */
+  /** One line that an action printed, as it comes; control characters removed, bounded in length and number. */
   readonly onOutput?: (spec: ResourceSpec, action: ResourceAction, line: string) => void;
   readonly onAlarm?: (alarm: ResourceAlarm) => void;
 }
@@ -107,11 +107,15 @@ export class ResourceRunner {
 
   /** Run one action; failures are results, never exceptions. `signal` ends a script as its time limit does. */
   async run(spec: ResourceSpec, action: ResourceAction, signal?: AbortSignal): Promise<ActionResult> {
-    const resolved = this.resolve(spec.script, spec.args);
+    const tell = (result: ActionResult): ActionResult => {
+      for (const line of result.output.split("\n")) if (line !== "") this.#options.onOutput?.(spec, action, line);
+      return result;
+    };
     try {
+      const resolved = this.resolve(spec.script, spec.args);
       switch (resolved.kind) {
         case "builtin":
-          return await (this.#builtins.get(resolved.name) as BuiltinResource)[action](spec.args);
+          return tell(await (this.#builtins.get(resolved.name) as BuiltinResource)[action](spec.args));
         case "script":
           return await this.#runScript(resolved, spec, action, signal);
         case "ocf":
@@ -119,13 +123,15 @@ export class ResourceRunner {
         case "systemd":
           return await this.#runSystemd(resolved.unit, spec, action, signal);
         case "missing":
-          return failed(
-            `cannot locate resource script ${spec.script}: it is neither in /etc/ha.d/resource.d nor in /etc/init.d, and no OCF agent and no systemd unit has that name`,
-            127,
+          return tell(
+            failed(
+              `cannot locate resource script ${spec.script}: it is neither in /etc/ha.d/resource.d nor in /etc/init.d, and no OCF agent and no systemd unit has that name`,
+              127,
+            ),
           );
       }
     } catch (error) {
-      return failed(`${spec.script} ${action}: ${error instanceof Error ? error.message : String(error)}`);
+      return tell(failed(`${spec.script} ${action}: ${error instanceof Error ? error.message : String(error)}`));
     }
   }
 
@@ -156,7 +162,10 @@ export class ResourceRunner {
       instance === undefined
         ? nameArguments(agent, args, parseMetaData(await this.#agentMeta(path)))
         : { named: instance };
-    if ("refusal" in read) return failed(read.refusal, 2);
+    if ("refusal" in read) {
+      this.#options.onOutput?.(spec, action, read.refusal);
+      return failed(read.refusal, 2);
+    }
     const environment: Record<string, string> = {
       ...this.#ocfEnvironment(agent),
       OCF_RESOURCE_INSTANCE: `${agent}_${args.join("_").replace(/[^\w.-]/g, "_") || "default"}`,
@@ -246,14 +255,19 @@ export class ResourceRunner {
       ...(output === undefined ? {} : { onOutput: (stream, text) => output.write(stream, text) }),
     });
     output?.end();
+    if (result.timedOut) onOutput?.(spec, action, this.#late(`${spec.script} ${action}`, action));
     return result;
   }
 
   #judge(result: CommandResult, what: string, action: ResourceAction, running: () => boolean): ActionResult {
-    const late = result.timedOut ? `${what} did not end within ${this.#limit(action) / 1000} s and was stopped` : "";
+    const late = result.timedOut ? this.#late(what, action) : "";
     const output = [result.stdout.trim(), result.stderr.trim(), late].filter((text) => text !== "").join("\n");
     const exitCode = result.timedOut ? 124 : result.exitCode;
     return action === "status" ? { exitCode, output, running: running() } : { exitCode, output };
+  }
+
+  #late(what: string, action: ResourceAction): string {
+    return `${what} did not end within ${this.#limit(action) / 1000} s and was stopped`;
   }
 
   #limit(action: ResourceAction): number {

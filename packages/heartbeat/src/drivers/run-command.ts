@@ -70,7 +70,8 @@ export function runCommand(
       timers.push(
         setTimeout(() => killGroup(child.pid, "SIGKILL"), KILL_GRACE_MS),
         setTimeout(
-          () => finish(137, `${program}[${child.pid}] does not end on SIGKILL: it waits for a device that does not answer`),
+          () =>
+            finish(137, `${program}[${child.pid}] does not end on SIGKILL: it waits for a device that does not answer`),
           KILL_GRACE_MS + GIVE_UP_MS,
         ),
       );

@@ -95,7 +95,8 @@ export function interfaceOfSubnet(address: string): LocalAddress | undefined {
       if (entry.address.startsWith("fe80:") || prefixBits <= (best?.prefixBits ?? 0)) continue;
       const subnet = new BlockList();
       subnet.addSubnet(entry.address, prefixBits, family);
-      if (subnet.check(address, family)) best = { address: entry.address, interfaceName: interfaceOf(name), prefixBits };
+      if (subnet.check(address, family))
+        best = { address: entry.address, interfaceName: interfaceOf(name), prefixBits };
     }
   }
   return best;

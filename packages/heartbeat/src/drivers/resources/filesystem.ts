@@ -117,7 +117,11 @@ interface Problem {
 }
 
 /** What is mounted below goes first, deepest first. Success is what the mount table says. */
-async function unmount(mount: MountEntry, limitMs: number, options: readonly string[] = []): Promise<Problem | undefined> {
+async function unmount(
+  mount: MountEntry,
+  limitMs: number,
+  options: readonly string[] = [],
+): Promise<Problem | undefined> {
   const all = (await mountsOf()).map((entry) => entry.target);
   const below = all.filter((target) => isBelow(target, mount.target)).reverse();
   let problem: Problem | undefined;

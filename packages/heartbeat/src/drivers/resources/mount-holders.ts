@@ -89,7 +89,8 @@ async function otherReasons(mount: MountEntry): Promise<string[]> {
   }
   const exports = await readFile("/var/lib/nfs/etab", "utf8").catch(() => "");
   for (const path of new Set(exports.split("\n").map((line) => line.split("\t")[0] ?? ""))) {
-    if (path === mount.target || isBelow(path, mount.target)) reasons.push(`${path} is exported over NFS (exportfs -u)`);
+    if (path === mount.target || isBelow(path, mount.target))
+      reasons.push(`${path} is exported over NFS (exportfs -u)`);
   }
   return reasons;
 }
