@@ -40,8 +40,10 @@ const CHECK_WINDOW_MS = 500;
 export class IpAddressResource implements BuiltinResource {
   readonly #options: IpAddressOptions;
   readonly #announcements = new Announcements();
-  /** What this daemon took, or found here when it asked, and did not give up since. */
+  /** What this daemon took and did not give up since. */
   readonly #held = new Map<string, LocalAddress>();
+  /** What it only found here: checked like the others, but not announced, for it may be a leftover that the peer owns. */
+  readonly #seen = new Map<string, LocalAddress>();
   /** Addresses that another machine has too, with its hardware address. */
   readonly #conflicts = new Map<string, string>();
   #checking = false;
@@ -120,6 +122,7 @@ export class IpAddressResource implements BuiltinResource {
 
   #hold(here: LocalAddress): void {
     this.#held.set(here.address, here);
+    this.#seen.delete(here.address);
     this.#clear(here.address, `${here.address} was taken without an answer from another machine`);
   }
 
@@ -132,6 +135,7 @@ export class IpAddressResource implements BuiltinResource {
     const reason = here === undefined ? undefined : await remove(here);
     if (here !== undefined && reason !== undefined) return failed(`IPaddr2: ${reason}`);
     this.#held.delete(address);
+    this.#seen.delete(address);
     this.#clear(address, `${address} was given up here`);
     return succeeded(here === undefined ? `${address} is not on this node` : `${address} left ${here.interfaceName}`);
   }
@@ -142,8 +146,10 @@ export class IpAddressResource implements BuiltinResource {
     const here = await lookUpAddress(argument.address);
     if (here === undefined) {
       this.#held.delete(argument.address);
+      this.#seen.delete(argument.address);
       return reported(false, `${argument.address} is stopped`);
     }
+    if (!this.#held.has(here.address)) this.#seen.set(here.address, here);
     return reported(true, `${here.address} is running on ${here.interfaceName}`);
   }
 
@@ -152,14 +158,14 @@ export class IpAddressResource implements BuiltinResource {
     for (const { interfaceName, address } of this.#held.values()) this.#announcements.announce(interfaceName, address);
   }
 
-  /** Ask once for every held address whether another machine has it too; a conflict is an alarm, once per machine. */
+  /** Ask once for every address here whether another machine has it too; a conflict is an alarm, once per machine. */
   async checkConflicts(): Promise<void> {
     if (this.#checking) return;
     this.#checking = true;
     try {
-      for (const { address, interfaceName } of [...this.#held.values()]) {
+      for (const { address, interfaceName } of [...this.#held.values(), ...this.#seen.values()]) {
         const probe = await probeAddress(interfaceName, address, CHECK_WINDOW_MS);
-        if (!this.#held.has(address)) continue; // given up meanwhile: its new owner has answered
+        if (!this.#held.has(address) && !this.#seen.has(address)) continue; // given up meanwhile: its new owner has answered
         if (probe.kind === "free") this.#clear(address, `${address} is on this node alone again`);
         if (probe.kind !== "taken") continue;
         const text = `${address} is on this node and on another machine with hardware address ${probe.mac}: connections break. Take the address from one of them`;
