@@ -122,7 +122,7 @@ test("superblock: one that does not fit its place is refused", () => {
   );
   assert.throws(
     () => checkPlacement({ ...fresh, laSizeSectors: 16305 }, layout),
-    refused(ErrorCode.metaInvalid, /shrunk/),
+    refused(ErrorCode.storeTooSmall, /smaller than its metadata say/),
   );
 });
 

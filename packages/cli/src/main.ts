@@ -17,7 +17,6 @@ export function createProgram(): Command {
     .description("Keeps a service running on one of two machines and its disk identical on both.")
     .version(programVersion(), "-V, --version", "print the version")
     .helpOption("-h, --help", "show help")
-    .showHelpAfterError('(run "hacluster --help" for the commands)')
     .addHelpText(
       "after",
       `
@@ -39,11 +38,11 @@ First steps on two nodes:
   program.addCommand(configCommand());
   program.addCommand(daemonCommand(), { hidden: true });
   // sub-commands made on their own do not inherit this by themselves
-  const walk = (command: Command): void => {
-    command.exitOverride();
-    for (const child of command.commands) walk(child);
+  const walk = (command: Command, name: string): void => {
+    command.exitOverride().showHelpAfterError(`(run "${name} --help" to see what can be written)`);
+    for (const child of command.commands) walk(child, `${name} ${child.name()}`);
   };
-  walk(program);
+  walk(program, "hacluster");
   return program;
 }
 

@@ -45,6 +45,12 @@ function settle(start: (done: StoreDone) => void): Promise<void> {
   return new Promise((resolve, reject) => start((error) => (error === undefined ? resolve() : reject(error))));
 }
 
+/** What the pure parts say, with the disk it is about. */
+function naming(disk: BlockStore, error: unknown): unknown {
+  if (!(error instanceof HaError) || error.details["path"] !== undefined) return error;
+  return new HaError(error.code, `${disk.name}: ${error.message}`, { ...error.details, path: disk.name });
+}
+
 class MetadataStore {
   readonly meta: BlockStore;
   readonly #data: BlockStore;
@@ -59,25 +65,29 @@ class MetadataStore {
 
   layout(al: AlGeometry = AL_GEOMETRY_DEFAULT): MetaLayout {
     const sectors = (store: BlockStore): number => Math.floor(store.sizeBytes / SECTOR_SIZE);
-    return layoutFor(this.#target.placement, sectors(this.meta), sectors(this.#data), al);
+    try {
+      return layoutFor(this.#target.placement, sectors(this.meta), sectors(this.#data), al);
+    } catch (error) {
+      throw naming(this.meta, error);
+    }
   }
 
   async superblockBytes(): Promise<Uint8Array> {
     return this.read(this.layout().superblockSector * SECTOR_SIZE, SUPERBLOCK_SIZE);
   }
 
-  /** The superblock, checked against the place where it was found. */
+  /** The superblock, checked against the place where it was found. @throws HaError naming the disk */
   async superblock(): Promise<{ superblock: Superblock; layout: MetaLayout }> {
-    let superblock: Superblock;
+    let disk = this.meta;
     try {
-      superblock = decodeSuperblock(await this.superblockBytes());
+      const superblock = decodeSuperblock(await this.superblockBytes());
+      const layout = this.layout(superblockGeometry(superblock));
+      disk = this.#data;
+      checkPlacement(superblock, layout);
+      return { superblock, layout };
     } catch (error) {
-      if (!(error instanceof HaError)) throw error;
-      throw new HaError(error.code, `${this.meta.name}: ${error.message}`, { ...error.details, path: this.meta.name });
+      throw naming(disk, error);
     }
-    const layout = this.layout(superblockGeometry(superblock));
-    checkPlacement(superblock, layout);
-    return { superblock, layout };
   }
 
   async read(offset: number, length: number): Promise<Uint8Array> {
@@ -240,7 +250,8 @@ export interface ApplyResult {
 /**
  * apply-al: what must be done once before each attach. After a crash the blocks that were being written become out of
  * sync; the metadata are clean afterwards.
- * @throws HaError HA_META_NOT_FOUND, HA_META_INVALID (the log is unreadable and the node was Primary)
+ * @throws HaError HA_META_NOT_FOUND, HA_META_INVALID (the log is unreadable and the node was Primary),
+ *   HA_STORE_TOO_SMALL (the disk has shrunk); then nothing was written
  */
 export function applyActivityLog(target: MetadataTarget): Promise<ApplyResult> {
   return withStore(target, false, async (store) => {

@@ -129,7 +129,7 @@ export function decodeSuperblock(bytes: Uint8Array): Superblock {
   if (magic !== MD_MAGIC_CLEAN && magic !== MD_MAGIC_UNCLEAN) {
     throw new HaError(
       ErrorCode.metaNotFound,
-      `no metadata found: magic 0x${magic.toString(16).padStart(8, "0")} where v08 has 0x8374026b; run create-md on a new device`,
+      `no metadata found: magic 0x${magic.toString(16).padStart(8, "0")} where v08 has 0x8374026b; run create-md on a new disk; internal metadata are at the end of the disk: if its size was changed, give it its old size back`,
       { magic },
     );
   }
@@ -175,12 +175,14 @@ export function checkPlacement(s: Superblock, layout: MetaLayout): void {
   }
   if (s.mdSizeSectors !== layout.mdSizeSectors || s.bmOffset !== layout.bmOffset) {
     throw invalid(
-      `a size of ${s.mdSizeSectors} sectors and a bitmap at ${s.bmOffset}, expected ${layout.mdSizeSectors} and ${layout.bmOffset}; was the device resized`,
+      `a size of ${s.mdSizeSectors} sectors and a bitmap at ${s.bmOffset}, expected ${layout.mdSizeSectors} and ${layout.bmOffset}; if the disk was resized, give it its old size back`,
     );
   }
   if (bitmapBytesOnDisk(s.laSizeSectors) > layout.bitmapSectors * 512 || s.laSizeSectors > layout.dataSectorsMax) {
-    throw invalid(
-      `a last agreed size of ${s.laSizeSectors} sectors, more than the ${layout.dataSectorsMax} that fit; was the device shrunk`,
+    throw new HaError(
+      ErrorCode.storeTooSmall,
+      `the disk is smaller than its metadata say: ${layout.dataSectorsMax * 512} bytes are usable, the device has ${s.laSizeSectors * 512}; give the disk its old size back, or make new metadata (create-md --force) and sync from the peer`,
+      { usableSectors: layout.dataSectorsMax, neededSectors: s.laSizeSectors },
     );
   }
 }

@@ -1,3 +1,5 @@
+import { existsSync } from "node:fs";
+import { hostname } from "node:os";
 import { join } from "node:path";
 import type { DrbdConfig } from "@hacluster/blockrep";
 import type { Diagnostic } from "@hacluster/blockrep/base";
@@ -38,8 +40,34 @@ export function crossChecks(heartbeat: LoadedConfig, drbd: DrbdConfig | undefine
       }
     }
   }
-  findings.push(...hostNameChecks(heartbeat, drbd));
+  findings.push(...hostNameChecks(heartbeat, drbd), ...deviceChecks(heartbeat, drbd));
   return findings;
+}
+
+/** Disks that this machine lacks: of its own host section, or on a machine that no section means, of all of them. */
+function deviceChecks(heartbeat: LoadedConfig, drbd: DrbdConfig | undefined): Diagnostic[] {
+  const wanted: { path: string; at: Diagnostic["at"] }[] = [];
+  for (const resource of drbd?.resources ?? []) {
+    const own = resource.hosts.filter((host) => host.names.includes(hostname()));
+    for (const { disk, metaDisk } of (own.length > 0 ? own : resource.hosts).flatMap((host) => host.volumes)) {
+      if (disk !== undefined && disk.path !== "none") wanted.push(disk);
+      if (metaDisk !== undefined && metaDisk.kind !== "internal") wanted.push(metaDisk);
+    }
+  }
+  const replicated = new Set(
+    drbd?.resources.flatMap((r) => r.hosts.flatMap((h) => h.volumes.map((v) => v.device?.path))) ?? [],
+  );
+  for (const resource of heartbeat.haresources?.groups.flatMap((group) => group.resources) ?? []) {
+    if (resource.kind !== "filesystem" || replicated.has(resource.device)) continue;
+    // what a resource is to bring, and names such as LABEL=x and server:/path, are not looked for
+    if (resource.device.startsWith("/") && !resource.device.startsWith("/dev/drbd")) {
+      wanted.push({ path: resource.device, at: resource.at });
+    }
+  }
+  const told = new Set<string>();
+  return wanted
+    .filter(({ path }) => !existsSync(path) && !told.has(path) && told.add(path))
+    .map(({ path, at }) => ({ severity: "warning", at, message: `${path} does not exist on this machine` }));
 }
 
 /** The nodes of ha.cf and the hosts of a resource are the same machines, so their names must agree. */

@@ -1,5 +1,5 @@
 import { existsSync, readFileSync, statSync } from "node:fs";
-import { metadataTargets, resolveResource, settingsOf } from "@hacluster/blockrep";
+import { type AttachMethod, metadataTargets, resolveResource, settingsOf } from "@hacluster/blockrep";
 import { loadHeartbeatConfig, readNodeName } from "@hacluster/heartbeat";
 import { Command } from "commander";
 import type { Logger } from "pino";
@@ -8,8 +8,9 @@ import { BlockrepDaemon } from "../daemon/blockrep-daemon.ts";
 import { HeartbeatDaemon, raisePriority } from "../daemon/heartbeat-daemon.ts";
 import { createLogger, type LogTargets } from "../daemon/log.ts";
 import { reportFailure, reportReady } from "../daemon/start-up.ts";
-import { CommandFailure } from "./context.ts";
+import { attachOption } from "./options.ts";
 
+const EXIT_GRACE_MS = 1_000;
 const FALLBACK_LOG = "/var/log/hacluster.log";
 
 /** `hacluster daemon`: the processes themselves, for systemd and for `hacluster start`. */
@@ -20,11 +21,9 @@ export function daemonCommand(): Command {
     .description("serve one replicated resource: attach, connect, stay")
     .argument("<resource>")
     .option("-c, --config <file>", "read this DRBD configuration")
-    .option("--attach <method>", "how the device comes under /dev: auto, nbd, fuse or none", "auto")
+    .addOption(attachOption())
     .option("--idle", "only serve the control socket; attach and connect when told to")
-    .action((name: string, options: { config?: string; attach: string; idle?: boolean }) =>
-      guard(() => runBlockrep(name, options)),
-    );
+    .action((name: string, options: BlockrepOptions) => guard(() => runBlockrep(name, options)));
   command
     .command("heartbeat")
     .description("be a node of the cluster: membership, takeover, service groups")
@@ -38,31 +37,49 @@ async function guard(run: () => Promise<void>): Promise<void> {
     await run();
   } catch (error) {
     reportFailure(error);
+    // what a half-made daemon still holds must not keep a process alive that serves nothing
+    setTimeout(() => process.exit(), EXIT_GRACE_MS).unref();
     throw error;
   }
 }
 
-async function runBlockrep(name: string, options: { config?: string; attach: string; idle?: boolean }): Promise<void> {
+interface BlockrepOptions {
+  readonly config?: string;
+  readonly attach: AttachMethod | "auto";
+  readonly idle?: boolean;
+}
+
+async function runBlockrep(name: string, options: BlockrepOptions): Promise<void> {
   const config = requireDrbdConfig(options.config);
   const resolved = resolveResource(config, name, hostName(), { localAddresses: localAddresses() });
-  const method = options.attach;
-  if (method !== "auto" && method !== "nbd" && method !== "fuse" && method !== "none") {
-    throw new CommandFailure(`hacluster: --attach ${method}: write auto, nbd, fuse or none`, 2);
-  }
   const logger = createLogger({ ...logTargets(), program: "blockrep", bindings: { resource: name } });
   const daemon = new BlockrepDaemon({
     settings: settingsOf(resolved, { runHandlers: handlersAreSafe(logger) }),
     metadata: metadataTargets(resolved),
-    attachMethod: method,
+    attachMethod: options.attach,
     logger,
     onDown: () => process.exit(0),
   });
   keepRunning(logger, async () => {
     await daemon.stop();
   });
-  await daemon.start();
-  if (options.idle !== true) await daemon.up();
+  try {
+    await daemon.start();
+    if (options.idle !== true) await upOrAbandon(daemon);
+  } catch (error) {
+    logger.error({ event: "start.failed" }, error instanceof Error ? error.message : String(error));
+    throw error;
+  }
   reportReady();
+}
+
+async function upOrAbandon(daemon: BlockrepDaemon): Promise<void> {
+  try {
+    await daemon.up();
+  } catch (error) {
+    await daemon.abandon();
+    throw error;
+  }
 }
 
 async function runHeartbeat(): Promise<void> {

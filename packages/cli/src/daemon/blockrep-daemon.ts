@@ -88,9 +88,21 @@ export class BlockrepDaemon {
   /** Serve the control socket; what a process that died left attached is removed first. */
   async start(): Promise<void> {
     await this.#control.listen();
-    await this.#devices.removeLeftovers();
-    writePidFile(blockrepPidFile(this.#resource.name));
+    try {
+      await this.#devices.removeLeftovers();
+      writePidFile(blockrepPidFile(this.#resource.name));
+    } catch (error) {
+      await this.abandon();
+      throw error;
+    }
     this.#log.info({ event: "daemon.start" }, "serving");
+  }
+
+  /** After a failed start: give back what was taken, so that the next try finds the resource down. */
+  async abandon(): Promise<void> {
+    await this.#resource.close();
+    removePidFile(blockrepPidFile(this.#resource.name));
+    await this.#control.close();
   }
 
   /** Attach and connect, as `up` over the control socket does. */

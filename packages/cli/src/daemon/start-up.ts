@@ -3,6 +3,7 @@ import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { ErrorCode, HaError } from "@hacluster/blockrep/base";
+import { CommandFailure } from "../commands/context.ts";
 import type { ControlFailure } from "../control/protocol.ts";
 
 /** What a daemon tells whoever started it, once: it serves, or why it does not. */
@@ -11,6 +12,8 @@ type StartReport = { readonly ready: true } | { readonly failure: ControlFailure
 const BIN = fileURLToPath(new URL("../../bin/hacluster.js", import.meta.url));
 /** A daemon that says nothing for so long hangs; its disk may need seconds to be found. */
 const START_LIMIT_MS = 60_000;
+/** One that reported a failure ends by itself, sooner than this. */
+const END_LIMIT_MS = 3_000;
 
 /**
  * Start `hacluster daemon …` in the background and wait until it serves.
@@ -24,6 +27,7 @@ export function startDaemon(args: readonly string[]): Promise<number> {
       cwd: "/",
     });
     let settled = false;
+    let failure: HaError | undefined;
     const settle = (action: () => void): void => {
       if (settled) return;
       settled = true;
@@ -36,22 +40,25 @@ export function startDaemon(args: readonly string[]): Promise<number> {
       settle(() => reject(new HaError(ErrorCode.timeout, `hacluster daemon ${args.join(" ")} does not come up`)));
     }, START_LIMIT_MS);
     child.on("message", (report: StartReport) => {
-      settle(() => {
-        if ("ready" in report) resolve(child.pid as number);
-        else {
-          const { code, message, details } = report.failure;
-          reject(new HaError(code as ErrorCode, message, details as HaError["details"]));
-        }
-      });
+      if ("ready" in report) {
+        settle(() => resolve(child.pid as number));
+        return;
+      }
+      const { code, message, details } = report.failure;
+      const failed = new HaError(code as ErrorCode, message, details as HaError["details"]);
+      failure = failed;
+      // until it has ended it holds its disk: whoever reads the message may try again at once
+      setTimeout(() => settle(() => reject(failed)), END_LIMIT_MS).unref();
     });
     child.on("error", (error) => settle(() => reject(error)));
     child.on("exit", (code, signal) => {
       settle(() =>
         reject(
-          new HaError(
-            ErrorCode.programFailed,
-            `hacluster daemon ${args.join(" ")} ended at once (${signal ?? `exit code ${code}`})`,
-          ),
+          failure ??
+            new HaError(
+              ErrorCode.programFailed,
+              `hacluster daemon ${args.join(" ")} ended at once (${signal ?? `exit code ${code}`})`,
+            ),
         ),
       );
     });
@@ -76,7 +83,12 @@ export function reportFailure(error: unknown): void {
       ? { code: error.code, message: error.message, details: error.details }
       : {
           code: "HA_INTERNAL",
-          message: error instanceof Error ? (error.stack ?? error.message) : String(error),
+          message:
+            error instanceof CommandFailure
+              ? error.message.replace(/^hacluster: /, "")
+              : error instanceof Error
+                ? (error.stack ?? error.message)
+                : String(error),
           details: {},
         };
   send({ failure });

@@ -3,6 +3,7 @@ import type { ControlValue } from "../../control/protocol.ts";
 import { ExitCode } from "../../exit-codes.ts";
 import { CommandFailure, complain, print } from "../context.ts";
 import { blockrepStatusIfUp, callBlockrep } from "../control.ts";
+import { attachOption } from "../options.ts";
 import { bringUp } from "../resources.ts";
 import type { DefineVerb, VerbOptions } from "./blockrep.ts";
 import { isAttached } from "./metadata-verbs.ts";
@@ -13,7 +14,7 @@ export function stateVerbs(verb: DefineVerb, configFile: () => string | undefine
   verb("up", "apply-al, attach, connect: start the resource's process", "resource", async ({ resource }, options) => {
     const attach = options["attach"];
     await bringUp(resource, { config: configFile(), attach: typeof attach === "string" ? attach : undefined });
-  }).option("--attach <method>", "how devices come under /dev: auto, nbd, fuse or none", "auto");
+  }).addOption(attachOption());
   verb(
     "down",
     "secondary, disconnect, detach: end the resource's process, leaving clean metadata",

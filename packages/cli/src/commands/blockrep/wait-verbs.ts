@@ -2,6 +2,7 @@ import { createInterface } from "node:readline";
 import type { Command } from "commander";
 import { ExitCode } from "../../exit-codes.ts";
 import { CommandFailure, complain } from "../context.ts";
+import { secondsOption } from "../options.ts";
 import { type WaitTimes, waitForPeer } from "../resources.ts";
 import type { DefineVerb, VerbOptions } from "./blockrep.ts";
 import { forEachTarget } from "./run.ts";
@@ -27,9 +28,11 @@ export function waitVerbs(verb: DefineVerb, command: Command, configFile: () => 
 
 function withTimes(command: Command): void {
   command
-    .option("-t, --wfc-timeout <seconds>", "wait so long; 0 is for ever")
-    .option("--degr-wfc-timeout <seconds>", "the same for a node that went down as a Primary without peer")
-    .option("--outdated-wfc-timeout <seconds>", "the same when the peer is known to be outdated")
+    .addOption(secondsOption("-t, --wfc-timeout <seconds>", "wait so long; 0 is for ever"))
+    .addOption(
+      secondsOption("--degr-wfc-timeout <seconds>", "the same for a node that went down as a Primary without peer"),
+    )
+    .addOption(secondsOption("--outdated-wfc-timeout <seconds>", "the same when the peer is known to be outdated"))
     .option("--wait-after-sb", "wait also when the resource is StandAlone after a split brain");
 }
 
