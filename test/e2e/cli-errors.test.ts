@@ -383,7 +383,11 @@ describe("bad input on a node", () => {
     if (unavailable(t)) return;
     await one.blockrep("up", "--attach", "none");
     for (const verb of ["create-md", "dump-md"]) {
-      await refused(["blockrep", verb, "r0"], /r0 is attached and uses its metadata: run "hacluster blockrep down r0"/, 20);
+      await refused(
+        ["blockrep", verb, "r0"],
+        /r0 is attached and uses its metadata: run "hacluster blockrep down r0"/,
+        20,
+      );
     }
     await refused(["blockrep", "primary", "r0"], /\(-2\) Need access to UpToDate data/, 17);
     // a second resource on the same disk
