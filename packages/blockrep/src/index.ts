@@ -21,6 +21,7 @@ export {
   type VolumeSnapshot,
 } from "./core/ports.ts";
 export { ResourceEngine } from "./core/resource.ts";
+export type { Adjustment } from "./daemon/adjust.ts";
 export { EngineBackend } from "./daemon/engine-backend.ts";
 export {
   type ApplyResult,

@@ -76,10 +76,10 @@ export class Admin {
         this.#report(v.change({ disk: DiskState.Outdated }, "outdate"), done);
         return;
       case "pause-sync":
-        this.#report(v.change({ userIsp: true }, "pause-sync"), done);
+        this.#pause(v, true, done);
         return;
       case "resume-sync":
-        this.#report(v.change({ userIsp: false }, "resume-sync"), done);
+        this.#pause(v, false, done);
         return;
       case "suspend-io":
         this.#report(v.change({ susp: true }, "suspend-io"), done);
@@ -91,6 +91,17 @@ export class Admin {
         this.#newCurrentUuid(v, command.clearBitmap === true, done);
         return;
     }
+  }
+
+  #pause(v: Volume, pause: boolean, done: Done): void {
+    if (!v.hasDisk) {
+      done(AdminError.noDisk, "(138) Device does not have a disk-config");
+      return;
+    }
+    const rc = v.change({ userIsp: pause }, pause ? "pause-sync" : "resume-sync");
+    if (rc !== StateRc.NothingToDo) this.#report(rc, done);
+    else if (pause) done(AdminError.pauseIsSet, "(134) Sync-pause flag is already set");
+    else done(AdminError.pauseIsClear, "(135) Sync-pause flag is already cleared");
   }
 
   #report(rc: number, done: Done): void {

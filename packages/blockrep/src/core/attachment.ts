@@ -77,7 +77,7 @@ export class Attachment {
       const layout = this.#layout(geometry, AL_GEOMETRY_DEFAULT);
       v.disk.readMeta(layout.superblockSector * SECTOR_SIZE, SUPERBLOCK_SIZE, (errno, bytes) => {
         if (errno !== 0 || bytes === undefined) {
-          this.#fail(AdminError.ioMetadata, `(114) IO error(s) occurred during initial access to meta-data (${errno})`);
+          this.#fail(AdminError.ioMetadata, `(118) IO error(s) occurred during initial access to meta-data (${errno})`);
           return;
         }
         this.#guard(() => this.#superblock(geometry, bytes));
@@ -152,7 +152,7 @@ export class Attachment {
       if (--open > 0) return;
       if (failed === 0) done();
       else
-        this.#fail(AdminError.ioMetadata, `(114) IO error(s) occurred during initial access to meta-data (${failed})`);
+        this.#fail(AdminError.ioMetadata, `(118) IO error(s) occurred during initial access to meta-data (${failed})`);
     };
     for (let at = 0; at < total; at += BITMAP_READ_BYTES) {
       const length = Math.min(BITMAP_READ_BYTES, total - at);
@@ -234,7 +234,7 @@ export class Attachment {
     this.negotiated = undefined;
     const done = this.#done;
     this.#done = undefined;
-    done?.(AdminError.ioMetadata, "(114) IO error(s) occurred during initial access to meta-data");
+    done?.(AdminError.ioMetadata, "(118) IO error(s) occurred during initial access to meta-data");
   }
 
   /**

@@ -28,7 +28,7 @@ const FIRST_PACKET_PING_TIMEOUTS = 4;
  * @see DRBD 8.4 drbd_receiver.c conn_connect
  */
 export class ConnectionSetup {
-  readonly #net: NetOptions;
+  readonly #net: () => NetOptions;
   readonly #random: RandomSource;
   readonly #do: SetupActions;
   #data: SocketId | undefined;
@@ -42,7 +42,7 @@ export class ConnectionSetup {
   /** Accepted sockets that have not said yet what they are for, with the time by which they must. */
   readonly #unknown: Map<SocketId, number> = new Map();
 
-  constructor(net: NetOptions, random: RandomSource, actions: SetupActions) {
+  constructor(net: () => NetOptions, random: RandomSource, actions: SetupActions) {
     this.#net = net;
     this.#random = random;
     this.#do = actions;
@@ -124,7 +124,7 @@ export class ConnectionSetup {
     }
     if (nowMs >= this.#dialAt && (this.#data === undefined || this.#meta === undefined)) {
       this.#dialling = this.#do.dial();
-      this.#dialDeadline = nowMs + this.#net.connectIntMs;
+      this.#dialDeadline = nowMs + this.#net().connectIntMs;
       this.#dialAt = Infinity;
     }
   }
@@ -152,7 +152,7 @@ export class ConnectionSetup {
   }
 
   accepted(socket: SocketId, nowMs: number): void {
-    this.#unknown.set(socket, nowMs + FIRST_PACKET_PING_TIMEOUTS * this.#net.pingTimeoutMs);
+    this.#unknown.set(socket, nowMs + FIRST_PACKET_PING_TIMEOUTS * this.#net().pingTimeoutMs);
   }
 
   /** The first packet of an accepted socket. @returns false when the socket is not one of the set-up */
@@ -204,19 +204,19 @@ export class ConnectionSetup {
     else this.#meta = undefined;
     this.#checkAt = Infinity;
     // A peer that closed a socket of an unfinished set-up is usually crossing; do not dial in step with it.
-    const pause = this.#random.below(Math.max(1, Math.floor(this.#net.connectIntMs / 4)));
+    const pause = this.#random.below(Math.max(1, Math.floor(this.#net().connectIntMs / 4)));
     if (this.#dialling === undefined) this.#dialAt = Math.min(this.#dialAt, nowMs + pause);
   }
 
   #checkLater(nowMs: number): void {
     if (this.#data === undefined || this.#meta === undefined) return;
-    const configured = this.#net.socketCheckTimeoutMs;
-    this.#checkAt = nowMs + (configured === 0 ? this.#net.pingTimeoutMs : configured);
+    const configured = this.#net().socketCheckTimeoutMs;
+    this.#checkAt = nowMs + (configured === 0 ? this.#net().pingTimeoutMs : configured);
   }
 
   /** connect-int plus or minus a seventh, so that two nodes do not dial in step. */
   #dialLater(nowMs: number): void {
-    const seventh = Math.floor(this.#net.connectIntMs / 7);
-    this.#dialAt = nowMs + this.#net.connectIntMs + (this.#random.below(2) === 0 ? seventh : -seventh);
+    const seventh = Math.floor(this.#net().connectIntMs / 7);
+    this.#dialAt = nowMs + this.#net().connectIntMs + (this.#random.below(2) === 0 ? seventh : -seventh);
   }
 }

@@ -71,7 +71,7 @@ export class Connection {
   constructor(ctx: EngineContext) {
     this.ctx = ctx;
     this.protocol = ctx.options.net.protocol;
-    this.setup = new ConnectionSetup(ctx.options.net, ctx.random, {
+    this.setup = new ConnectionSetup(() => ctx.options.net, ctx.random, {
       dial: () => {
         const socket = ++this.#lastSocket;
         ctx.sink.dial(socket);
@@ -84,7 +84,10 @@ export class Connection {
       unreachable: () => this.#probed(false),
       reached: () => this.#probed(true),
     });
-    this.liveness = new Liveness(ctx.options.net, () => this.sendMeta({ kind: "P_PING", volume: 0 }));
+    this.liveness = new Liveness(
+      () => ctx.options.net,
+      () => this.sendMeta({ kind: "P_PING", volume: 0 }),
+    );
     this.dispatch = new Dispatch(this);
   }
 

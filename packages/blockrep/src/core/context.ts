@@ -2,7 +2,8 @@ import type { EngineOptions, EngineSink, IoId, Mutations, RandomSource } from ".
 
 /** What every part of the engine shares. One per resource. */
 export class EngineContext {
-  readonly options: EngineOptions;
+  /** Replaced as a whole when the administrator changes the configuration. */
+  options: EngineOptions;
   readonly sink: EngineSink;
   readonly random: RandomSource;
   readonly mutations: Mutations;

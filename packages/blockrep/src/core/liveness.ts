@@ -10,7 +10,7 @@ interface PingWaiter {
  * ping-timeout. A ping is also a point of order: its answer comes behind everything the peer had sent on the meta socket.
  */
 export class Liveness {
-  readonly #net: NetOptions;
+  readonly #net: () => NetOptions;
   readonly #sendPing: () => void;
   #lastReceivedMs = 0;
   /** Pings sent and answers received on this connection. */
@@ -20,7 +20,7 @@ export class Liveness {
   #waiters: PingWaiter[] = [];
   #running = false;
 
-  constructor(net: NetOptions, sendPing: () => void) {
+  constructor(net: () => NetOptions, sendPing: () => void) {
     this.#net = net;
     this.#sendPing = sendPing;
   }
@@ -44,7 +44,7 @@ export class Liveness {
   received(nowMs: number): void {
     this.#lastReceivedMs = nowMs;
     // Whatever comes shows that the peer lives; only the answer itself ends the wait for it.
-    if (this.#pingDeadline !== Infinity) this.#pingDeadline = nowMs + this.#net.pingTimeoutMs;
+    if (this.#pingDeadline !== Infinity) this.#pingDeadline = nowMs + this.#net().pingTimeoutMs;
   }
 
   answer(): void {
@@ -62,14 +62,14 @@ export class Liveness {
       return;
     }
     this.#sent++;
-    if (this.#pingDeadline === Infinity) this.#pingDeadline = nowMs + this.#net.pingTimeoutMs;
+    if (this.#pingDeadline === Infinity) this.#pingDeadline = nowMs + this.#net().pingTimeoutMs;
     if (done !== undefined) this.#waiters.push({ ping: this.#sent, done });
     this.#sendPing();
   }
 
   nextDeadlineMs(): number {
     if (!this.#running) return Infinity;
-    return this.#pingDeadline === Infinity ? this.#lastReceivedMs + this.#net.pingIntMs : this.#pingDeadline;
+    return this.#pingDeadline === Infinity ? this.#lastReceivedMs + this.#net().pingIntMs : this.#pingDeadline;
   }
 
   /** @returns true when the peer did not answer in time */

@@ -5,22 +5,24 @@ import type { Volume } from "./volume.ts";
 
 /** What a node tells about a volume before its UUIDs: resync tuning and sizes. */
 export function parameterPackets(v: Volume): Packet[] {
+  return [tuningPacket(v), sizesPacket(v)];
+}
+
+/** Also sent alone when the administrator changes the tuning. */
+export function tuningPacket(v: Volume): Packet {
   const { verifyAlg, csumsAlg } = v.ctx.options.net;
   const t = v.diskOptions;
-  return [
-    {
-      kind: "P_SYNC_PARAM89",
-      volume: v.number,
-      resyncRateKib: t.resyncRateKib,
-      verifyAlg,
-      csumsAlg,
-      cPlanAhead: t.cPlanAhead,
-      cDelayTarget: t.cDelayTarget,
-      cFillTarget: t.cFillTargetSectors,
-      cMaxRate: t.cMaxRateKib,
-    },
-    sizesPacket(v),
-  ];
+  return {
+    kind: "P_SYNC_PARAM89",
+    volume: v.number,
+    resyncRateKib: t.resyncRateKib,
+    verifyAlg,
+    csumsAlg,
+    cPlanAhead: t.cPlanAhead,
+    cDelayTarget: t.cDelayTarget,
+    cFillTarget: t.cFillTargetSectors,
+    cMaxRate: t.cMaxRateKib,
+  };
 }
 
 /** A diskless node has d_size 0; a device that was never sized has c_size 0. */

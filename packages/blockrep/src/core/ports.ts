@@ -229,13 +229,14 @@ export const AdminError = {
   mdUnclean: 165,
   diskConfigured: 124,
   netConfigured: 125,
-  ioMetadata: 114,
+  ioMetadata: 118,
   diskTooSmall: 111,
-  notAttached: 120,
+  noDisk: 138,
+  pauseIsSet: 134,
+  pauseIsClear: 135,
   dataNotCurrent: 150,
   minorUnknown: 127,
   discardImpossible: 123,
-  needConnection: 122,
   interrupted: 129,
 } as const;
 
@@ -271,6 +272,11 @@ export interface ResourceInputs {
 
   command(command: CommandId, request: AdminCommand): void;
   handlerDone(handler: HandlerId, exitCode: number): void;
+  /**
+   * Other options for the same resource and volumes. What is negotiated counts from the next connection, the size and
+   * the activity log from the next attach, the rest at once.
+   */
+  reconfigure(options: EngineOptions): void;
   /** The cluster manager finds the peer silent: ping now instead of at the next interval. */
   suspectPeer(): void;
   snapshot(): ResourceSnapshot;

@@ -133,6 +133,13 @@ export class ResourceEngine implements ResourceInputs {
     this.#ctx.input(() => this.#connection.liveness.ping(this.#ctx.nowMs));
   }
 
+  reconfigure(options: EngineOptions): void {
+    this.#ctx.input(() => {
+      this.#ctx.options = options;
+      for (const { volume, disk } of options.volumes) this.#volume(volume)?.reconfigure(disk);
+    });
+  }
+
   snapshot(): ResourceSnapshot {
     const { state } = this.#connection.volume;
     return {

@@ -13,6 +13,7 @@ import type { SendEpoch } from "./epochs.ts";
 import { Gate } from "./gate.ts";
 import { metadataFlags } from "./metadata-flags.ts";
 import { MetadataWriter } from "./metadata-writer.ts";
+import { tuningPacket } from "./parameters.ts";
 import type { DiskOptions, VolumeOptions, VolumeSnapshot } from "./ports.ts";
 import { Receiver } from "./receiver.ts";
 import { Resync } from "./resync.ts";
@@ -32,7 +33,7 @@ export class Volume {
   readonly options: VolumeOptions;
   readonly connection: Connection;
   readonly number: number;
-  readonly diskOptions: DiskOptions;
+  diskOptions: DiskOptions;
 
   state: StateFields = INITIAL_STATE;
   uuids: UuidSet = FRESH_UUIDS;
@@ -91,6 +92,13 @@ export class Volume {
 
   get suspended(): boolean {
     return this.state.susp || this.state.suspNod || this.state.suspFen;
+  }
+
+  /** Other options from the configuration; where the metadata are and how many extents the log has stays as attached. */
+  reconfigure(disk: DiskOptions): void {
+    this.diskOptions = { ...disk, meta: this.diskOptions.meta };
+    this.resyncTuning = this.diskOptions;
+    if (this.connection.connected) this.send(tuningPacket(this));
   }
 
   send(packet: Packet): void {

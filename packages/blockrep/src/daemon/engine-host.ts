@@ -193,6 +193,10 @@ export class EngineHost implements EngineSink {
     this.#input(() => this.engine.deviceOpeners(volume, count));
   }
 
+  reconfigure(options: EngineOptions): void {
+    this.#input(() => this.engine.reconfigure(options));
+  }
+
   suspectPeer(): void {
     this.#input(() => this.engine.suspectPeer());
   }

@@ -6,6 +6,7 @@ import { type PeerAddress, PeerSockets } from "../drivers/peer-sockets.ts";
 import { formatGi, formatShowGi } from "../meta/gi.ts";
 import { NbdServer } from "../nbd/server.ts";
 import { ConnState, connName, DiskState, diskName, Role, roleName } from "../wire/state-word.ts";
+import { type Adjustment, compareSettings, withLiveSettings } from "./adjust.ts";
 import { EngineBackend } from "./engine-backend.ts";
 import { type CommandOutcome, EngineHost } from "./engine-host.ts";
 import { openVolumeDisk } from "./volume-disk.ts";
@@ -113,14 +114,14 @@ const ZERO_STATE_TEXT = "State change failed";
  * await resource.primary();
  */
 export class Resource extends EventEmitter<ResourceEvents> {
-  readonly settings: ResourceSettings;
+  #settings: ResourceSettings;
   readonly host: EngineHost;
   readonly #resynced = new Map<number, number>();
   #closed = false;
 
   constructor(settings: ResourceSettings) {
     super();
-    this.settings = settings;
+    this.#settings = settings;
     this.host = new EngineHost(settings.engine, {
       openDisk: (volume) => openVolumeDisk(this.#volume(volume)),
       peerSockets: (events) =>
@@ -139,6 +140,22 @@ export class Resource extends EventEmitter<ResourceEvents> {
         // the number of NBD clients and their requests in flight are bounded by the server already
       },
     });
+  }
+
+  /** As configured, or as last adjusted. */
+  get settings(): ResourceSettings {
+    return this.#settings;
+  }
+
+  /**
+   * Take over what may change while the resource is up, and tell which of the changes count from when.
+   * What needs `down` and `up` stays as it was.
+   */
+  adjust(settings: ResourceSettings): Adjustment {
+    const adjustment = compareSettings(this.#settings, settings);
+    this.#settings = withLiveSettings(this.#settings, settings);
+    this.host.reconfigure(this.#settings.engine);
+    return adjustment;
   }
 
   get name(): string {

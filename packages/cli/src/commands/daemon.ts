@@ -4,7 +4,7 @@ import { loadHeartbeatConfig, readNodeName } from "@hacluster/heartbeat";
 import { Command } from "commander";
 import type { Logger } from "pino";
 import { hostName, localAddresses, requireDrbdConfig, requireHeartbeatConfig } from "../configuration.ts";
-import { BlockrepDaemon } from "../daemon/blockrep-daemon.ts";
+import { type BlockrepConfiguration, BlockrepDaemon } from "../daemon/blockrep-daemon.ts";
 import { HeartbeatDaemon, raisePriority } from "../daemon/heartbeat-daemon.ts";
 import { createLogger, type LogTargets } from "../daemon/log.ts";
 import { reportFailure, reportReady } from "../daemon/start-up.ts";
@@ -50,12 +50,16 @@ interface BlockrepOptions {
 }
 
 async function runBlockrep(name: string, options: BlockrepOptions): Promise<void> {
-  const config = requireDrbdConfig(options.config);
-  const resolved = resolveResource(config, name, hostName(), { localAddresses: localAddresses() });
   const logger = createLogger({ ...logTargets(), program: "blockrep", bindings: { resource: name } });
+  const runHandlers = handlersAreSafe(logger);
+  const read = (): BlockrepConfiguration => {
+    const config = requireDrbdConfig(options.config);
+    const resolved = resolveResource(config, name, hostName(), { localAddresses: localAddresses() });
+    return { settings: settingsOf(resolved, { runHandlers }), metadata: metadataTargets(resolved) };
+  };
   const daemon = new BlockrepDaemon({
-    settings: settingsOf(resolved, { runHandlers: handlersAreSafe(logger) }),
-    metadata: metadataTargets(resolved),
+    ...read(),
+    reload: read,
     attachMethod: options.attach,
     logger,
     onDown: () => process.exit(0),

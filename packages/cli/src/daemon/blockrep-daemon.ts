@@ -1,4 +1,5 @@
 import {
+  type Adjustment,
   type AdminCommand,
   type AdminVerb,
   type AttachMethod,
@@ -28,6 +29,8 @@ export interface BlockrepConfiguration {
 }
 
 export interface BlockrepDaemonOptions extends BlockrepConfiguration {
+  /** Reads the configuration again, for `adjust`. @throws HaError, Error when it is not to be used */
+  readonly reload: () => BlockrepConfiguration;
   readonly attachMethod: AttachMethod | "auto";
   readonly logger: Logger;
   /** Called when `down` is complete: the process may end. */
@@ -143,6 +146,8 @@ export class BlockrepDaemon {
       case "secondary":
         await this.#inTurn(() => this.#secondary(this.#volumes(params)));
         return null;
+      case "adjust":
+        return (await this.#inTurn(() => this.#adjust())) as unknown as ControlValue;
       case "down":
         await this.#inTurn(() => this.#down());
         return null;
@@ -191,6 +196,15 @@ export class BlockrepDaemon {
     const before = this.#resource.status();
     await this.#attach(before.volumes.filter((v) => v.disk === "Diskless").map((v) => v.volume));
     if (before.connection === "StandAlone") await this.#resource.command({ verb: "connect" });
+  }
+
+  /** Take over what may change while the resource is up, then attach and connect what is not, as drbdadm adjust. */
+  async #adjust(): Promise<Adjustment> {
+    const adjustment = this.#resource.adjust(this.#options.reload().settings);
+    const changed = Object.values(adjustment).flat();
+    if (changed.length > 0) this.#log.info({ event: "adjust", ...adjustment }, `adjust: ${changed.join(", ")}`);
+    await this.#up();
+    return adjustment;
   }
 
   async #attach(volumes: readonly number[]): Promise<void> {

@@ -1,4 +1,4 @@
-import { invalidateMetadata, outdateMetadata } from "@hacluster/blockrep";
+import { type Adjustment, invalidateMetadata, outdateMetadata } from "@hacluster/blockrep";
 import type { ControlValue } from "../../control/protocol.ts";
 import { ExitCode } from "../../exit-codes.ts";
 import { CommandFailure, complain, print } from "../context.ts";
@@ -22,6 +22,9 @@ export function stateVerbs(verb: DefineVerb, configFile: () => string | undefine
     async ({ resource }) => {
       if ((await blockrepStatusIfUp(resource.name)) !== undefined) await callBlockrep(resource.name, "down");
     },
+  );
+  verb("adjust", "read the configuration again and apply what has changed; up where it is down", "resource", (target) =>
+    adjust(target, configFile()),
   );
   verb("primary", "become Primary and attach the device", "volumes", request("primary", ["force"]))
     .option("-f, --force", "although the data here are not known to be the newest")
@@ -54,6 +57,26 @@ export function stateVerbs(verb: DefineVerb, configFile: () => string | undefine
     const clearBitmap = options["clearBitmap"] === true;
     await callBlockrep(target.resource.name, "new-current-uuid", { volumes: volumeNumbers(target), clearBitmap });
   }).option("--clear-bitmap", "both disks are known to be equal: skip the initial sync");
+}
+
+/** Says what counts from when. @throws CommandFailure (1) when something needs down and up */
+async function adjust({ resource }: Target, configFile: string | undefined): Promise<void> {
+  const { name } = resource;
+  if ((await blockrepStatusIfUp(name)) === undefined) {
+    await bringUp(resource, { config: configFile });
+    return;
+  }
+  const { now, nextConnection, nextAttach, restart } = (await callBlockrep(name, "adjust")) as unknown as Adjustment;
+  const say = (names: readonly string[], what: string): void => {
+    if (names.length > 0) print(`${name}: ${what}: ${names.join(", ")}`);
+  };
+  say(now, "applied");
+  say(nextConnection, "applied, counts from the next connection");
+  say(nextAttach, "applied, counts from the next attach");
+  if (restart.length === 0) return;
+  throw new CommandFailure(
+    `hacluster: ${name}: not applied: ${restart.join(", ")}; run "hacluster blockrep down ${name}" and "up ${name}" for it`,
+  );
 }
 
 type Action = (target: Target, options: VerbOptions) => Promise<void>;
