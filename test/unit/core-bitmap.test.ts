@@ -97,6 +97,8 @@ test("bitmap: a partly written block is marked, a partly resynced one stays mark
   bitmap.setRange(4000, 1);
   assert.equal(bitmap.clearRange(4000, 1), 1, "one sector is the whole last block");
   assert.equal(bitmap.setRange(9, 0) + bitmap.clearRange(0, 0), 0);
+  assert.equal(bitmap.setRange(4001, 1), 0, "behind the device, though within its last block");
+  assert.equal(bitmap.anySet(4001, 1), false);
   assert.equal(bitmap.anySet(1, 1), true);
   assert.equal(bitmap.anySet(8, 100), false);
 });

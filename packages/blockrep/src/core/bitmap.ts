@@ -78,7 +78,7 @@ export class Bitmap {
 
   /** Marks every block that the range touches. @returns how many were not marked before */
   setRange(sector: number, sectors: number): number {
-    if (sectors <= 0) return 0;
+    if (sectors <= 0 || sector >= this.#sizeSectors) return 0;
     return this.setBits(Math.floor(sector / SECTORS_PER_BLOCK), Math.ceil((sector + sectors) / SECTORS_PER_BLOCK));
   }
 
@@ -94,6 +94,7 @@ export class Bitmap {
 
   /** Whether any block that the range touches is out of sync. */
   anySet(sector: number, sectors: number): boolean {
+    if (sectors <= 0 || sector >= this.#sizeSectors) return false;
     const first = Math.floor(sector / SECTORS_PER_BLOCK);
     const end = Math.min(Math.ceil((sector + sectors) / SECTORS_PER_BLOCK), this.#bits);
     return this.nextSet(first, end) !== -1;
