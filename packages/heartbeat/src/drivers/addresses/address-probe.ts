@@ -12,10 +12,16 @@ export type ProbeResult =
   | { readonly kind: "unasked"; readonly reason: string };
 
 /**
- * How long an answer is waited for, from the moment the program runs. A neighbour on a LAN answers within 1 ms; the
- * program itself needs 5 ms to 15 ms on a busy machine until it has asked.
+ * How long an answer is waited for once the question is on the wire. A neighbour on a LAN answers within 1 ms, its
+ * kernel also when its programs are stuck.
  */
 export const PROBE_WINDOW_MS = 40;
+
+/**
+ * How long the program may take until it asks: 5 ms to 15 ms, but 100 ms were measured while other programs held both
+ * processors. Silence counts from the question on, or a busy machine would take every address for free.
+ */
+const ASK_LIMIT_MS = 1000;
 
 /** Exit codes of arping that mean that it could not ask (no such interface, down, no ARP). */
 const ARPING_UNUSABLE = 2;
@@ -23,7 +29,8 @@ const ARPING_UNUSABLE = 2;
 /**
  * Ask once whether another machine has an address, without using the address. arping counts its time limit in whole
  * seconds, so it is not waited for: an answer ends it at once, silence is what there is when the window closes.
- * @param windowMs 1 or more; the result comes at most this long, and the start of a process, after the call
+ * `stdbuf` makes it say at once that it asks; into a pipe it would say so at its end only.
+ * @param windowMs 1 or more; the result comes at most this long after the question
  * @see RFC 5227 section 2.1.1 (ARP probe)
  */
 export function probeAddress(
@@ -32,15 +39,14 @@ export function probeAddress(
   windowMs: number = PROBE_WINDOW_MS,
 ): Promise<ProbeResult> {
   const [program, args] = isIPv4(address)
-    ? ["arping", ["-D", "-f", "-c", "1", "-w", "1", "-I", interfaceName, address]]
+    ? ["stdbuf", ["-oL", "arping", "-D", "-f", "-c", "1", "-w", "1", "-I", interfaceName, address]]
     : ["perl", ["-e", NEIGHBOUR_DISCOVERY_SCRIPT, "probe", interfaceName, address]];
   return new Promise((resolve) => {
     let said = "";
     let complained = "";
+    let asked = false;
     let settled = false;
-    // when spawn returns the program has been executed: the window does not pay for a slow fork
     const child = spawn(program as string, args as string[], { stdio: ["ignore", "pipe", "pipe"] });
-    const timer = setTimeout(() => finish({ kind: "free" }), windowMs);
     const finish = (result: ProbeResult): void => {
       if (settled) return;
       settled = true;
@@ -50,11 +56,17 @@ export function probeAddress(
       child.stderr.destroy();
       resolve(result);
     };
+    const late = `${program} did not ask within ${ASK_LIMIT_MS} ms`;
+    let timer = setTimeout(() => finish({ kind: "unasked", reason: late }), ASK_LIMIT_MS);
     child.on("error", (error) => finish({ kind: "unasked", reason: `${program}: ${error.message}` }));
     child.stdout.on("data", (chunk: Buffer) => {
       said += chunk.toString("latin1");
       const mac = macIn(said);
-      if (mac !== undefined) finish(judge(mac));
+      if (mac !== undefined) return finish(judge(mac));
+      if (asked || settled) return;
+      asked = true;
+      clearTimeout(timer);
+      timer = setTimeout(() => finish({ kind: "free" }), windowMs);
     });
     child.stderr.on("data", (chunk: Buffer) => {
       complained += chunk.toString("latin1");
