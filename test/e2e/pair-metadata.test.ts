@@ -80,6 +80,8 @@ describe("metadata of a used disk, judged by drbdmeta", () => {
     await pair.inSync();
     await write(pair.one, "write -P 17 0 64k", "write -P 18 9M 1M", "discard 4M 1M", "flush");
     const { uuids } = (await pair.one.status()).first;
+    // a Primary that outlives its peer begins a new generation: both must be Secondary before either leaves
+    await pair.one.blockrep("secondary");
     await pair.each((side) => side.blockrep("down"));
     await pair.each(async (side) => {
       const dump = await agree(side);
