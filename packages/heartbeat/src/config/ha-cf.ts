@@ -417,13 +417,13 @@ class HaCfParser {
       this.#diagnostics.error(path.at, `${first.text}: "${path.text}" is not a full path`, "write it from / on");
       return;
     }
-    const isIpfail = path.text.slice(path.text.lastIndexOf("/") + 1) === "ipfail";
+    const name = path.text.slice(path.text.lastIndexOf("/") + 1);
     this.#respawn.push({
       user: user.text,
       path: path.text,
       args: rest.map((a) => a.text),
       failfast: first.text === "failfast",
-      builtIn: isIpfail ? "ipfail" : undefined,
+      builtIn: name === "ipfail" || name === "dopd" ? name : undefined,
       at: first.at,
     });
   }

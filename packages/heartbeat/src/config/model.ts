@@ -43,8 +43,8 @@ export interface RespawnClient {
   readonly path: string;
   readonly args: readonly string[];
   readonly failfast: boolean;
-  /** ipfail, recognised by its base name, is served by our own implementation. */
-  readonly builtIn: "ipfail" | undefined;
+  /** ipfail and dopd, recognised by their base names, are served by our own implementations. */
+  readonly builtIn: "ipfail" | "dopd" | undefined;
   readonly at: SourcePosition;
 }
 
@@ -178,9 +178,39 @@ export interface AuthKeys {
   readonly keys: ReadonlyMap<number, AuthKey>;
 }
 
-/** The three files of /etc/ha.d. */
+/** How a running resource is watched. */
+export interface MonitorPolicy {
+  /** Pause between two checks. */
+  readonly intervalMs: number;
+  /** A check that takes longer counts as a failure. */
+  readonly timeoutMs: number;
+  /** The failure with this number inside the window moves the group to the other node; earlier ones restart. 0: never move. */
+  readonly failures: number;
+  /** Failures older than this are forgotten, and a group that failed here may be started here again. */
+  readonly windowMs: number;
+}
+
+/** A `monitor` line of hacluster.conf. */
+export interface MonitorRule {
+  /** A resource as written in haresources, or the name of its script; undefined: every resource. */
+  readonly target: string | undefined;
+  /** Undefined: `off`. */
+  readonly policy: MonitorPolicy | undefined;
+  readonly at: SourcePosition;
+}
+
+/** hacluster.conf: what Heartbeat's own files have no words for. Optional, and unknown to a real Heartbeat. */
+export interface HaclusterConf {
+  readonly file: string;
+  readonly monitors: readonly MonitorRule[];
+  /** Longest run of a fencing device's program. */
+  readonly fenceTimeoutMs: number | undefined;
+}
+
+/** The files of /etc/ha.d. */
 export interface HeartbeatConfig {
   readonly haCf: HaCf;
   readonly authkeys: AuthKeys;
   readonly haresources: Haresources;
+  readonly hacluster?: HaclusterConf;
 }

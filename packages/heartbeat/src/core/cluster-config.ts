@@ -1,3 +1,4 @@
+import { monitorPolicyOf } from "../config/hacluster-conf.ts";
 import type { HaCf, HeartbeatConfig, StonithDevice } from "../config/model.ts";
 import type { ClusterConfig } from "./ports.ts";
 
@@ -10,8 +11,11 @@ const STOP_RETRIES = 10;
  * The engine's configuration from the three files of /etc/ha.d. `auto_failback legacy` (also the default of a file that does
  * not set it) is taken as `on`: the groups go home, with the newer conversation; the caller says so.
  */
-export function clusterConfigOf(config: Pick<HeartbeatConfig, "haCf" | "haresources">, node?: string): ClusterConfig {
-  const { haCf, haresources } = config;
+export function clusterConfigOf(
+  config: Pick<HeartbeatConfig, "haCf" | "haresources" | "hacluster">,
+  node?: string,
+): ClusterConfig {
+  const { haCf, haresources, hacluster } = config;
   const links = haCf.media.map((medium) => (medium.kind === "serial" ? medium.device : medium.interface));
   return {
     nodes: haCf.nodes.map((node) => node.name),
@@ -24,9 +28,16 @@ export function clusterConfigOf(config: Pick<HeartbeatConfig, "haCf" | "haresour
     hopfudge: haCf.hopfudge + haCf.pingNodes.length,
     autoFailback: haCf.autoFailback === "off" ? "off" : "on",
     links: [...new Set(links)],
-    groups: haresources.groups,
+    groups: haresources.groups.map((group) => ({
+      ...group,
+      resources: group.resources.map((resource) => {
+        const monitor = monitorPolicyOf(hacluster, resource);
+        return monitor === undefined ? resource : { ...resource, monitor };
+      }),
+    })),
     fencing: stonithDeviceOf(haCf, node) !== undefined,
-    pingNodes: haCf.pingNodes.map((ping) => ping.name),
+    // a host bus adapter cannot be asked for an echo from here: it would be dead on both nodes
+    pingNodes: haCf.pingNodes.filter((ping) => ping.kind !== "hbaping").map((ping) => ping.name),
     deadpingMs: haCf.deadpingMs,
     // it needs the newer conversation; in legacy mode the original ends itself
     ipfail: haCf.respawn.some((client) => client.builtIn === "ipfail") && haCf.autoFailback !== "legacy",

@@ -1,4 +1,7 @@
+import type { MonitorPolicy } from "../config/model.ts";
 import type { HaMessage } from "../wire/message.ts";
+
+export type { MonitorPolicy };
 
 /**
  * What the cluster engine asks of the world and what the world tells it: plain data and two interfaces.
@@ -24,18 +27,6 @@ export interface ServiceGroup {
   /** Preferred node, lower case. */
   readonly node: string;
   readonly resources: readonly ServiceResource[];
-}
-
-/** How a running resource is watched. */
-export interface MonitorPolicy {
-  /** Pause between two checks. */
-  readonly intervalMs: number;
-  /** A check that takes longer counts as a failure. */
-  readonly timeoutMs: number;
-  /** The failure with this number inside the window moves the group to the other node; earlier ones restart. 0: never move. */
-  readonly failures: number;
-  /** Failures older than this are forgotten, and a group that failed here may be started here again. */
-  readonly windowMs: number;
 }
 
 /** Configuration of the engine: ha.cf and haresources in units and types. */
@@ -169,6 +160,7 @@ export type ClusterEventName =
   | "fence.done"
   | "fence.failed"
   | "fence.unconfigured"
+  | "fence.check"
   | "ping.status"
   | "ipfail.count"
   | "ipfail.giveup"
@@ -278,6 +270,8 @@ export interface FenceView {
   readonly node: string;
   readonly sinceMs: number;
   readonly attempts: number;
+  /** Type of the device; `meatware`: a person is waited for. Added by the driver. */
+  readonly device?: string;
   /** What the device said last. */
   readonly text?: string;
 }

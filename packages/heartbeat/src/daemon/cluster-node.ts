@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { performance } from "node:perf_hooks";
 import { Prng } from "@hacluster/blockrep/base";
 import type { HeartbeatConfig } from "../config/model.ts";
-import { clusterConfigOf } from "../core/cluster-config.ts";
+import { clusterConfigOf, stonithDeviceOf } from "../core/cluster-config.ts";
 import { ClusterEngine } from "../core/engine.ts";
 import type {
   ClusterCommand,
@@ -15,12 +15,16 @@ import type {
   Identity,
   ScriptJob,
 } from "../core/ports.ts";
+import type { FenceDevice } from "../drivers/fencing/device.ts";
+import { openFenceDevice } from "../drivers/fencing/open-device.ts";
 import { inflate } from "../drivers/inflate.ts";
+import type { Journal } from "../drivers/journal.ts";
 import { type MediaReport, MediaSet } from "../drivers/media.ts";
+import { PingSet } from "../drivers/ping.ts";
 import type { ResourceRunner } from "../drivers/resource-runner.ts";
 import type { ActionResult } from "../drivers/resources/resource.ts";
 import { decodeDatagram, encodeMessage } from "../wire/codec.ts";
-import type { HaMessage } from "../wire/message.ts";
+import { type HaMessage, MessageType } from "../wire/message.ts";
 
 export interface ClusterNodeOptions {
   readonly config: HeartbeatConfig;
@@ -32,6 +36,10 @@ export interface ClusterNodeOptions {
   onScriptOutput(job: ScriptJob, result: ActionResult): void;
   /** warntime has passed: let blockrep ping its peer at once. */
   pingPeerNow(resource: string): void;
+  /** Make our copy of a replicated resource Outdated; the exit code of a fence-peer handler. */
+  outdate(resource: string): Promise<number>;
+  /** Where to remember what runs, for the next life of the daemon. */
+  readonly journal?: Journal;
   /** Everything is released; start another node with a new generation after the delay. */
   onRestart(reason: string, delayMs: number): void;
   onExit(reason: string): void;
@@ -41,6 +49,8 @@ export interface ClusterNodeOptions {
 const TICK_MAX_MS = 250;
 /** Refused datagrams are counted; one in this many is logged, so that a stranger cannot fill the disk. */
 const REFUSAL_LOG_EVERY = 1000;
+/** @see Heartbeat 3.0.6: it looks at its STONITH device every hour */
+const FENCE_CHECK_MS = 3_600_000;
 
 /**
  * One node of the cluster on the real machine: drives the engine with links, scripts and the clock. Inputs are never
@@ -58,6 +68,11 @@ export class ClusterNode implements ClusterSink {
   #nextCommand = 1;
   #timer: NodeJS.Timeout | undefined;
   #refused = 0;
+  readonly #fence: FenceDevice | undefined;
+  readonly #ping: PingSet;
+  #fenceCheck: NodeJS.Timeout | undefined;
+  /** The state of a group has changed since the journal was written. */
+  #journalStale = true;
 
   constructor(options: ClusterNodeOptions) {
     this.#options = options;
@@ -70,6 +85,23 @@ export class ClusterNode implements ClusterSink {
       clock,
       performance.now(),
     );
+    const { haCf, hacluster } = options.config;
+    const device = stonithDeviceOf(haCf, options.identity.node);
+    const resetMs = hacluster?.fenceTimeoutMs;
+    this.#fence =
+      device === undefined ? undefined : openFenceDevice(device, { limits: resetMs === undefined ? {} : { resetMs } });
+    this.#ping = new PingSet(haCf.pingNodes, {
+      intervalMs: haCf.keepaliveMs,
+      deadpingMs: haCf.deadpingMs,
+      onReply: (name) => this.#input((now) => this.engine.pingHeard(name, now)),
+      onTrouble: (host, reason) =>
+        options.onEvent({
+          name: "ping.status",
+          level: "warn",
+          text: `ping node ${host} cannot be asked: ${reason}`,
+          details: { node: host },
+        }),
+    });
   }
 
   async start(): Promise<void> {
@@ -78,6 +110,27 @@ export class ClusterNode implements ClusterSink {
       report: (report) => this.#mediaReport(report),
     });
     this.#input((now) => this.engine.start(now));
+    this.#ping.start();
+    if (this.#fence !== undefined) {
+      void this.#checkFence(this.#fence);
+      this.#fenceCheck = setInterval(() => void this.#checkFence(this.#fence), FENCE_CHECK_MS);
+    }
+  }
+
+  /** A device that does not work is better known before it is needed. */
+  async #checkFence(device: FenceDevice | undefined): Promise<void> {
+    if (device === undefined) return;
+    const trouble = await device.check();
+    if (this.#stopped) return;
+    this.#options.onEvent({
+      name: "fence.check",
+      level: trouble === undefined ? "info" : "error",
+      text:
+        trouble === undefined
+          ? `STONITH device ${device.name} is well`
+          : `STONITH device ${device.name} does not work, a dead node could not be taken over from: ${trouble}`,
+      details: { device: device.name, ok: trouble === undefined },
+    });
   }
 
   command(command: ClusterCommand): Promise<CommandResult> {
@@ -93,7 +146,9 @@ export class ClusterNode implements ClusterSink {
   }
 
   status(): ClusterStatus {
-    return this.engine.status(performance.now());
+    const status = this.engine.status(performance.now());
+    if (status.fencing === undefined || this.#fence === undefined) return status;
+    return { ...status, fencing: { ...status.fencing, device: this.#fence.name } };
   }
 
   /** Datagrams that were refused since the start. */
@@ -105,6 +160,8 @@ export class ClusterNode implements ClusterSink {
   async close(): Promise<void> {
     this.#stopped = true;
     clearTimeout(this.#timer);
+    clearInterval(this.#fenceCheck);
+    this.#ping.close();
     this.#media?.close();
     await Promise.resolve();
   }
@@ -114,6 +171,7 @@ export class ClusterNode implements ClusterSink {
   send(message: HaMessage): void {
     if (this.#stopped) return;
     const { authkeys, haCf } = this.#options.config;
+    if (message.type === MessageType.status) this.#options.journal?.alive();
     this.#media?.send(encodeMessage(message, authkeys, haCf.msgfmt));
   }
 
@@ -140,14 +198,23 @@ export class ClusterNode implements ClusterSink {
   }
 
   fence(id: number, node: string): void {
-    // plugins come with a later release; until then a configured device never confirms, so nothing is taken unsafely
-    setTimeout(() => {
-      const text = `fencing of ${node} is not available in this version: nothing is taken over until it is confirmed`;
-      this.#input((now) => this.engine.fenceDone(id, "bad", text, now));
-    }, 5000).unref();
+    const device = this.#fence;
+    if (device === undefined) return; // the engine asks only where a device is configured
+    if (device.name === "meatware") {
+      this.#options.onEvent({
+        name: "fence.needed",
+        level: "crit",
+        text: `OPERATOR INTERVENTION REQUIRED: make sure that ${node} is off, then run "hacluster fence-confirm ${node}" here; nothing is taken over before`,
+        details: { node, device: device.name },
+      });
+    }
+    void device
+      .reset(node)
+      .then(({ result, text }) => this.#input((now) => this.engine.fenceDone(id, result, text, now)));
   }
 
   event(event: ClusterEvent): void {
+    if (event.name === "group.state") this.#journalStale = true;
     this.#options.onEvent(event);
     // switches and neighbours may have learnt the other node's word for our addresses meanwhile
     if (event.name === "partition.healed" || (event.name === "link.status" && event.details["up"] === true)) {
@@ -156,8 +223,9 @@ export class ClusterNode implements ClusterSink {
     }
   }
 
-  outdate(id: number, _resource: string): void {
-    this.#input((now) => this.engine.outdateDone(id, 1, now));
+  outdate(id: number, resource: string): void {
+    const done = (exitCode: number): void => this.#input((now) => this.engine.outdateDone(id, exitCode, now));
+    this.#options.outdate(resource).then(done, () => done(1));
   }
 
   pingPeerNow(resource: string): void {
@@ -232,7 +300,23 @@ export class ClusterNode implements ClusterSink {
     } finally {
       this.#running = false;
     }
+    if (this.#journalStale) this.#record();
     this.#schedule();
+  }
+
+  /** Write down what runs, or may. */
+  #record(): void {
+    this.#journalStale = false;
+    const { journal, identity, config } = this.#options;
+    const groups = this.engine
+      .status(performance.now())
+      .groups.filter((group) => group.state !== "stopped" && group.state !== "failed");
+    journal?.record({
+      node: identity.node,
+      generation: identity.generation,
+      deadtimeMs: config.haCf.deadtimeMs,
+      groups: groups.map((group) => group.key),
+    });
   }
 
   #schedule(): void {

@@ -3,8 +3,9 @@ import { join } from "node:path";
 import { Diagnostics } from "@hacluster/blockrep/base";
 import { checkAuthkeysMode, parseAuthkeys } from "../config/authkeys.ts";
 import { parseHaCf } from "../config/ha-cf.ts";
+import { parseHaclusterConf } from "../config/hacluster-conf.ts";
 import { parseHaresources } from "../config/haresources.ts";
-import type { AuthKeys, GroupResource, HaCf, Haresources, HeartbeatConfig } from "../config/model.ts";
+import type { AuthKeys, GroupResource, HaCf, HaclusterConf, Haresources, HeartbeatConfig } from "../config/model.ts";
 
 export interface LoadOptions {
   /** Folder that holds etc/ha.d; "/" by default. */
@@ -24,11 +25,11 @@ export interface LoadedConfig {
   readonly haCf: HaCf | undefined;
   readonly authkeys: AuthKeys | undefined;
   readonly haresources: Haresources | undefined;
-  /** All three; present when there is no error, and only then to be used. */
+  /** All of them; present when there is no error, and only then to be used. */
   readonly config: HeartbeatConfig | undefined;
 }
 
-/** Read ROOT/etc/ha.d/{ha.cf,authkeys,haresources}. All findings of all files in one run; never throws for a file. */
+/** Read ROOT/etc/ha.d/{ha.cf,authkeys,haresources} and, where it is there, hacluster.conf. All findings of all files in one run; never throws for a file. */
 export function loadHeartbeatConfig(options: LoadOptions = {}): LoadedConfig {
   const root = options.root ?? "/";
   const folder = join(root, "etc/ha.d");
@@ -42,6 +43,7 @@ export function loadHeartbeatConfig(options: LoadOptions = {}): LoadedConfig {
     haresourcesText === undefined
       ? undefined
       : parseHaresources(haresourcesText, haresourcesPath, diagnostics, haCf?.nodes);
+  const hacluster = loadHaclusterConf(join(folder, "hacluster.conf"), diagnostics, haresources);
   if (options.checkMachine !== false) {
     if (haCf !== undefined) checkInterfacesAndUsers(haCf, haresources, root, diagnostics);
     if (haresources !== undefined) checkScripts(haresources, root, diagnostics);
@@ -52,8 +54,22 @@ export function loadHeartbeatConfig(options: LoadOptions = {}): LoadedConfig {
     haCf,
     authkeys,
     haresources,
-    config: complete && !diagnostics.hasErrors ? { haCf, authkeys, haresources } : undefined,
+    config:
+      complete && !diagnostics.hasErrors
+        ? { haCf, authkeys, haresources, ...(hacluster === undefined ? {} : { hacluster }) }
+        : undefined,
   };
+}
+
+/** The one file that need not be there. */
+function loadHaclusterConf(
+  path: string,
+  diagnostics: Diagnostics,
+  haresources: Haresources | undefined,
+): HaclusterConf | undefined {
+  if (!existsSync(path)) return undefined;
+  const text = read(path, "utf8", diagnostics);
+  return text === undefined ? undefined : parseHaclusterConf(text, path, diagnostics, haresources);
 }
 
 function modeSeverity(root: string): "error" | "warning" {

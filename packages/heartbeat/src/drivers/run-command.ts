@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { getPriority, setPriority } from "node:os";
+import type { Readable } from "node:stream";
 
 export interface CommandResult {
   /** Exit status; 128 + signal number's conventional 143/137 when a signal ended it, 127 when it could not be started. */
@@ -23,6 +24,8 @@ export interface CommandOptions {
    * process, not those of the daemon.
    */
   readonly service?: boolean;
+  /** Written to its standard input, which then ends; without it the program has none. */
+  readonly input?: string;
 }
 
 /** Output kept per stream: enough for any message, too little to hurt when a script prints for ever. */
@@ -45,13 +48,17 @@ export function runCommand(
   return new Promise((resolve) => {
     const child = spawn(program, args, {
       detached: true,
-      stdio: ["ignore", "pipe", "pipe"],
+      stdio: [options.input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
       cwd: options.cwd ?? "/",
       env: options.env ?? process.env,
     });
     if (options.service === true && child.pid !== undefined) makeOrdinary(child.pid);
-    const out = collect(child.stdout, (text) => options.onOutput?.("stdout", text));
-    const err = collect(child.stderr, (text) => options.onOutput?.("stderr", text));
+    // a program that does not read what it is given is its own affair
+    child.stdin?.on("error", () => undefined).end(options.input);
+    const stdout = child.stdout as Readable;
+    const stderr = child.stderr as Readable;
+    const out = collect(stdout, (text) => options.onOutput?.("stdout", text));
+    const err = collect(stderr, (text) => options.onOutput?.("stderr", text));
     let timedOut = false;
     let settled = false;
     const timers: NodeJS.Timeout[] = [];
@@ -61,8 +68,8 @@ export function runCommand(
       for (const timer of timers) clearTimeout(timer);
       options.signal?.removeEventListener("abort", end);
       resolve({ exitCode, stdout: out.text(), stderr: err.text() + note, timedOut });
-      child.stdout.destroy();
-      child.stderr.destroy();
+      stdout.destroy();
+      stderr.destroy();
     };
     const end = (): void => {
       timedOut = true;
