@@ -4,6 +4,7 @@ import { blockrepCommand } from "./commands/blockrep/blockrep.ts";
 import { configCommand } from "./commands/config.ts";
 import { CommandFailure, complain, exitCodeOf } from "./commands/context.ts";
 import { daemonCommand } from "./commands/daemon.ts";
+import { fenceCommands } from "./commands/fence.ts";
 import { moveCommands } from "./commands/move.ts";
 import { startCommand } from "./commands/start.ts";
 import { statusCommand } from "./commands/status.ts";
@@ -34,6 +35,7 @@ First steps on two nodes:
   program.addCommand(stopCommand());
   program.addCommand(statusCommand());
   for (const command of moveCommands()) program.addCommand(command);
+  for (const command of fenceCommands()) program.addCommand(command);
   program.addCommand(blockrepCommand());
   program.addCommand(configCommand());
   program.addCommand(daemonCommand(), { hidden: true });

@@ -20,3 +20,5 @@ export function blockrepPidFile(resource: string): string {
 
 export const HEARTBEAT_SOCKET: string = join(RUN_FOLDER, "heartbeat.sock");
 export const HEARTBEAT_PID_FILE: string = join(RUN_FOLDER, "heartbeat.pid");
+/** What the cluster daemon runs, for its next life. */
+export const HEARTBEAT_JOURNAL: string = join(RUN_FOLDER, "journal.json");

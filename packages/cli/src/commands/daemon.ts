@@ -5,6 +5,7 @@ import { Command } from "commander";
 import type { Logger } from "pino";
 import { hostName, localAddresses, requireDrbdConfig, requireHeartbeatConfig } from "../configuration.ts";
 import { type BlockrepConfiguration, BlockrepDaemon } from "../daemon/blockrep-daemon.ts";
+import { withOwnPeerOutdater } from "../daemon/fence-peer.ts";
 import { HeartbeatDaemon, raisePriority } from "../daemon/heartbeat-daemon.ts";
 import { createLogger, type LogTargets } from "../daemon/log.ts";
 import { reportFailure, reportReady } from "../daemon/start-up.ts";
@@ -55,7 +56,7 @@ async function runBlockrep(name: string, options: BlockrepOptions): Promise<void
   const read = (): BlockrepConfiguration => {
     const config = requireDrbdConfig(options.config);
     const resolved = resolveResource(config, name, hostName(), { localAddresses: localAddresses() });
-    return { settings: settingsOf(resolved, { runHandlers }), metadata: metadataTargets(resolved) };
+    return { settings: withOwnPeerOutdater(settingsOf(resolved, { runHandlers })), metadata: metadataTargets(resolved) };
   };
   const daemon = new BlockrepDaemon({
     ...read(),
@@ -96,7 +97,13 @@ async function runHeartbeat(): Promise<void> {
   } catch {
     logger.info({ event: "config.drbd" }, "no DRBD configuration: service groups without replicated disks");
   }
-  const daemon = new HeartbeatDaemon({ config, resources, logger, onEnd: (code) => process.exit(code) });
+  const daemon = new HeartbeatDaemon({
+    config,
+    resources,
+    logger,
+    mayReboot: ownsTheKernel(),
+    onEnd: (code) => process.exit(code),
+  });
   if (haCf.realtime) raisePriority(logger);
   keepRunning(logger, () => daemon.stop());
   await daemon.start();

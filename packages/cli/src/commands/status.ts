@@ -1,5 +1,5 @@
 import type { ResourceStatus, VolumeStatus } from "@hacluster/blockrep";
-import type { ClusterStatus, GroupView, NodeView } from "@hacluster/heartbeat";
+import type { ClusterStatus, FenceView, GroupView, NodeView, PingNodeView } from "@hacluster/heartbeat";
 import { Command } from "commander";
 import { resourceNames } from "../configuration.ts";
 import type { Alarm } from "../daemon/alarms.ts";
@@ -57,7 +57,9 @@ export function render(overview: Overview): string[] {
   else if (!("nodes" in cluster)) lines.push(`${overview.node}  restarting after a partition`);
   else {
     for (const node of cluster.nodes) lines.push(renderNode(node));
+    for (const node of cluster.pingNodes) lines.push(renderPingNode(node));
     lines.push("");
+    if (cluster.fencing !== undefined) lines.push(...renderFencing(cluster.fencing));
     for (const group of cluster.groups) lines.push(...renderGroup(group, cluster));
     if (cluster.failbackWaitsFor !== undefined) lines.push(`         failback waits for ${cluster.failbackWaitsFor}`);
   }
@@ -79,6 +81,22 @@ function renderNode(node: NodeView): string {
   return `node     ${node.node.padEnd(12)} ${node.status.padEnd(8)} ${seen}${kind}${links === "" ? "" : `, ${links}`}`;
 }
 
+function renderPingNode(node: PingNodeView): string {
+  const seen = node.lastSeenMs === undefined ? "never heard" : `heard ${Math.round(node.lastSeenMs)} ms ago`;
+  return `ping     ${node.node.padEnd(12)} ${node.status.padEnd(8)} ${seen}`;
+}
+
+/** Why nothing is taken over yet. */
+function renderFencing(fencing: FenceView): string[] {
+  const seconds = Math.round(fencing.sinceMs / 1000);
+  const what =
+    fencing.device === "meatware"
+      ? `a person who makes sure that ${fencing.node} is off`
+      : `the reset of ${fencing.node} with ${fencing.device ?? "its device"}, attempt ${fencing.attempts}`;
+  const last = fencing.text === undefined ? [] : [`         last answer: ${fencing.text}`];
+  return [`fencing  waits for ${what}, since ${seconds} s; nothing is taken over before`, ...last];
+}
+
 function renderGroup(group: GroupView, cluster: ClusterStatus): string[] {
   const peer = cluster.nodes.find((node) => !node.own);
   let where: string = group.state;
@@ -86,8 +104,9 @@ function renderGroup(group: GroupView, cluster: ClusterStatus): string[] {
   else if (group.state === "stopped" && peer !== undefined && holdsGroup(peer, group))
     where = `running on ${peer.node}`;
   const failed = group.failedResource === undefined ? "" : ` (${group.failedResource} failed)`;
+  const failures = group.failures === undefined ? "" : `, ${group.failures} failures found by monitoring`;
   const home = where.endsWith(group.node) ? "" : `, home is ${group.node}`;
-  return [`group    ${group.key}`, `         ${where}${failed}${home}`];
+  return [`group    ${group.key}`, `         ${where}${failed}${failures}${home}`];
 }
 
 /** What the other node holds is named from its own point of view. */
@@ -142,6 +161,15 @@ export function adviceFor(overview: Overview): string[] {
           `${node.node} is dead or unreachable: look at the machine and at the links, then "hacluster start" there`,
         );
       }
+    }
+    if (cluster.fencing !== undefined) {
+      const { node } = cluster.fencing;
+      advice.push(
+        `${node} must be reset first: switch it off by hand, then run "hacluster fence-confirm ${node}" here`,
+      );
+    }
+    for (const ping of cluster.pingNodes) {
+      if (ping.status === "dead") advice.push(`ping node ${ping.node} does not answer this node: look at the network`);
     }
     for (const group of cluster.groups) {
       if (group.state === "failed")

@@ -3,6 +3,7 @@ import { ErrorCode, HaError } from "@hacluster/blockrep/base";
 import {
   type ClusterCommand,
   ClusterNode,
+  type CommandResult,
   type GroupSet,
   type HeartbeatConfig,
   loadUuid,
@@ -16,6 +17,7 @@ import type { ControlValue } from "../control/protocol.ts";
 import { ControlServer } from "../control/server.ts";
 import { HEARTBEAT_PID_FILE, HEARTBEAT_SOCKET, HEARTBEAT_STATE_FOLDER } from "../paths.ts";
 import { Alarms } from "./alarms.ts";
+import { Companions } from "./companions.ts";
 import { removePidFile, writePidFile } from "./start-up.ts";
 import { StorageLink } from "./storage-link.ts";
 
@@ -24,6 +26,8 @@ export interface HeartbeatDaemonOptions {
   /** Names of the resources in drbd.conf, for `drbddisk` without an argument and for facts. */
   readonly resources: readonly string[];
   readonly logger: Logger;
+  /** The machine is ours alone: a `failfast` client that dies reboots it. */
+  readonly mayReboot: boolean;
   /** The cluster was left in order, or must be left at once: the process may end with this code. */
   readonly onEnd: (exitCode: number) => void;
 }
@@ -49,6 +53,7 @@ export class HeartbeatDaemon {
   readonly #runner: ResourceRunner;
   readonly #name: string;
   readonly #alarms: Alarms;
+  readonly #companions: Companions;
   readonly #checkMs: number;
   #checkTimer: NodeJS.Timeout | undefined;
   #node: ClusterNode | undefined;
@@ -81,6 +86,18 @@ export class HeartbeatDaemon {
         else this.#alarms.raise(alarm.key, alarm.name, alarm.text);
       },
     });
+    this.#companions = new Companions({
+      haCf: options.config.haCf,
+      node: this.#name,
+      logger: this.#log,
+      environment: () => this.#environment(),
+      mayReboot: options.mayReboot,
+      leave: (reason) => {
+        this.stop().catch((error: unknown) =>
+          this.#log.fatal({ event: "stop.refused" }, `${reason}: ${String(error)}`),
+        );
+      },
+    });
     this.#checkMs = settings.addressCheckMs ?? ADDRESS_CHECK_MS;
     this.#control = new ControlServer(HEARTBEAT_SOCKET, (method, params) => this.#handle(method, params));
   }
@@ -90,6 +107,7 @@ export class HeartbeatDaemon {
     writePidFile(HEARTBEAT_PID_FILE);
     this.#warnAboutAuthentication();
     this.#reportScripts();
+    this.#companions.start();
     this.#storage.start();
     await this.#runner.prepare(this.#options.config.haresources.groups.flatMap((group) => group.resources));
     if (this.#checkMs > 0) {
@@ -121,14 +139,19 @@ export class HeartbeatDaemon {
       this.#log.warn({ event: "generation.new" }, `No Previous generation - starting at ${generation}`);
     }
     const uuid = loadUuid(HEARTBEAT_STATE_FOLDER, haCf.uuidFrom, this.#name);
+    const journal = this.#companions.takeEarlier();
     this.#node = new ClusterNode({
       config: this.#options.config,
-      identity: { node: this.#name, uuid, generation },
+      identity: { node: this.#name, uuid, generation, ...(journal === undefined ? {} : { journal }) },
+      ...(this.#companions.journal === undefined ? {} : { journal: this.#companions.journal }),
       runner: this.#runner,
       onEvent: (event) => {
         const level = event.level === "crit" ? "fatal" : event.level;
         this.#log[level]({ event: event.name, ...event.details }, event.text);
         this.#control.publish(event.name, event.details);
+        if (event.name === "node.status" && event.details["to"] === "active" && event.details["node"] === this.#name) {
+          this.#companions.active();
+        }
       },
       onMediaReport: (report) => {
         const level = report.kind === "open" || report.kind === "send-recovered" ? "info" : "warn";
@@ -144,6 +167,7 @@ export class HeartbeatDaemon {
         this.#alarms.raise(resource, "script.failed", said === "" ? text : `${text}: ${said}`);
       },
       pingPeerNow: (resource) => this.#storage.suspectPeer(resource),
+      outdate: (resource) => this.#storage.outdate(resource),
       onRestart: (reason, delayMs) => void this.#restart(reason, delayMs),
       onExit: (reason) => void this.#end(reason),
     });
@@ -169,6 +193,7 @@ export class HeartbeatDaemon {
   async #end(reason: string): Promise<void> {
     this.#log.info({ event: "daemon.stop" }, reason);
     await this.#node?.close();
+    await this.#companions.stop();
     clearInterval(this.#checkTimer);
     this.#runner.close();
     this.#storage.close();
@@ -200,16 +225,28 @@ export class HeartbeatDaemon {
       }
       case "start":
         return this.#command({ kind: "start" });
+      case "fence-confirm":
+        return this.#command({ kind: "fence-confirm", node: String(params["node"] ?? "") });
+      case "outdate-peer": {
+        const resource = String(params["resource"] ?? "");
+        const timeoutMs = Number(params["timeoutMs"] ?? 60_000);
+        const { text, exitCode } = await this.#ask({ kind: "outdate-peer", resource, timeoutMs });
+        return { text, exitCode: exitCode ?? 1 };
+      }
       default:
         throw new HaError(ErrorCode.unsupported, `unknown request "${method}"`);
     }
   }
 
-  async #command(command: ClusterCommand): Promise<ControlValue> {
+  #ask(command: ClusterCommand): Promise<CommandResult> {
     if (this.#node === undefined) {
       throw new HaError(ErrorCode.stateRefused, "the node is restarting after a partition; try again in a moment");
     }
-    const result = await this.#node.command(command);
+    return this.#node.command(command);
+  }
+
+  async #command(command: ClusterCommand): Promise<ControlValue> {
+    const result = await this.#ask(command);
     if (!result.ok) throw new HaError(ErrorCode.stateRefused, result.text);
     return result.text;
   }

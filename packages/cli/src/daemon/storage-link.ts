@@ -81,6 +81,25 @@ export class StorageLink implements StorageControl {
       .catch(() => {});
   }
 
+  /**
+   * Call our copy Outdated, at the peer's request. The answer is that of a fence-peer handler.
+   * @see DRBD 8.4 fence-peer: 3 inconsistent, 4 outdated, 5 not up, 6 primary
+   */
+  async outdate(resource: string): Promise<number> {
+    try {
+      const status = (await this.#request(resource, "status")) as unknown as ResourceStatus;
+      if (status.role === "Primary") return 6;
+      if (status.volumes.some((volume) => volume.disk === "Inconsistent")) return 3;
+      await this.#request(resource, "outdate");
+      return 4;
+    } catch (error) {
+      // nothing serves it here: it cannot become Primary without being started, and then it meets the peer's newer data
+      if (error instanceof HaError && error.code === "HA_DAEMON_NOT_RUNNING")
+        return this.#names.includes(resource) ? 5 : 1;
+      throw error;
+    }
+  }
+
   async #request(resource: string, method: string): Promise<ControlValue> {
     const client = this.#links.get(resource)?.client;
     if (client !== undefined) return client.request(method);

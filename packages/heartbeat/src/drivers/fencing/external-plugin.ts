@@ -1,13 +1,6 @@
 import { assignParameters } from "../../config/stonith-parameters.ts";
 import { type CommandResult, runCommand } from "../run-command.ts";
-import {
-  type FenceDevice,
-  type FenceLimits,
-  type FenceOutcome,
-  failureText,
-  listsHost,
-  Turns,
-} from "./device.ts";
+import { type FenceDevice, type FenceLimits, type FenceOutcome, failureText, listsHost, Turns } from "./device.ts";
 
 /** Where cluster-glue's plugins look for their logging helper. */
 const HELPER_PATH = "/usr/share/cluster-glue:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -1,12 +1,6 @@
 import { byName } from "../../config/stonith-parameters.ts";
-import {
-  type FenceDevice,
-  type FenceLimits,
-  type FenceOutcome,
-  failureText,
-  Turns,
-} from "./device.ts";
 import { runCommand } from "../run-command.ts";
+import { type FenceDevice, type FenceLimits, type FenceOutcome, failureText, Turns } from "./device.ts";
 import { guarded } from "./external-plugin.ts";
 
 /** Parameters that are ours, not the agent's. */

@@ -1,13 +1,6 @@
 import { assignParameters } from "../../config/stonith-parameters.ts";
-import {
-  type FenceDevice,
-  type FenceLimits,
-  type FenceOutcome,
-  failureText,
-  listsHost,
-  Turns,
-} from "./device.ts";
 import { runCommand } from "../run-command.ts";
+import { type FenceDevice, type FenceLimits, type FenceOutcome, failureText, listsHost, Turns } from "./device.ts";
 import { guarded } from "./external-plugin.ts";
 
 /**
