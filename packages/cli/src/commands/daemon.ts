@@ -56,7 +56,10 @@ async function runBlockrep(name: string, options: BlockrepOptions): Promise<void
   const read = (): BlockrepConfiguration => {
     const config = requireDrbdConfig(options.config);
     const resolved = resolveResource(config, name, hostName(), { localAddresses: localAddresses() });
-    return { settings: withOwnPeerOutdater(settingsOf(resolved, { runHandlers })), metadata: metadataTargets(resolved) };
+    return {
+      settings: withOwnPeerOutdater(settingsOf(resolved, { runHandlers })),
+      metadata: metadataTargets(resolved),
+    };
   };
   const daemon = new BlockrepDaemon({
     ...read(),
