@@ -5,10 +5,13 @@ import { Command } from "commander";
 import { requireDrbdConfig, requireHeartbeatConfig, resolveNamed } from "../configuration.ts";
 import { startDaemon } from "../daemon/start-up.ts";
 import { CommandFailure, complain, print } from "./context.ts";
-import { clusterStatusIfRunning } from "./control.ts";
+import { callHeartbeat, clusterStatusIfRunning } from "./control.ts";
 import { bringUp, waitForPeer } from "./resources.ts";
 
-/** `hacluster start`: disks up, wait for the peer as startup {} says, then join the cluster. */
+/**
+ * `hacluster start`: disks up, wait for the peer as startup {} says, then join the cluster. Where it runs already, service
+ * groups that failed are tried again.
+ */
 export function startCommand(): Command {
   return new Command("start")
     .description("bring the replicated disks up, wait for the peer as startup {} says, join the cluster")
@@ -17,7 +20,7 @@ export function startCommand(): Command {
       requireHeartbeatConfig();
       const resources = readDrbdConf() === undefined ? [] : resolveNamed(requireDrbdConfig(), "all");
       if ((await clusterStatusIfRunning()) !== undefined) {
-        print("the cluster runs here already");
+        print(`the cluster runs here already: ${String(await callHeartbeat("start"))}`);
         return;
       }
       refuseBesideHeartbeat();

@@ -173,7 +173,7 @@ export function adviceFor(overview: Overview): string[] {
     }
     for (const group of cluster.groups) {
       if (group.state === "failed")
-        advice.push(`group ${group.key} failed here: see the log, repair, then "hacluster takeover"`);
+        advice.push(`group ${group.key} failed here: see the log, repair, then "hacluster start" to try again`);
       if (group.state === "stop-failed") {
         advice.push(
           `group ${group.key} does not stop here and cannot run elsewhere: end what holds it, then "hacluster standby"`,

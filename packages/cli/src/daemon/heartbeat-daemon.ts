@@ -160,11 +160,12 @@ export class HeartbeatDaemon {
       onScriptOutput: (job, result) => {
         if (job.action === "status") return;
         const resource = job.resource.text;
-        if (result.exitCode === 0) return this.#alarms.clear(resource);
+        const key = `${resource} ${job.action}`;
+        if (result.exitCode === 0) return this.#alarms.clear(key);
         const text = `${resource} ${job.action} failed with exit code ${result.exitCode}`;
         this.#log.error({ event: "script.exit", resource, action: job.action, exitCode: result.exitCode }, text);
         const said = result.output.split("\n").slice(-ALARM_LINES).join("; ");
-        this.#alarms.raise(resource, "script.failed", said === "" ? text : `${text}: ${said}`);
+        this.#alarms.raise(key, "script.failed", said === "" ? text : `${text}: ${said}`);
       },
       pingPeerNow: (resource) => this.#storage.suspectPeer(resource),
       outdate: (resource) => this.#storage.outdate(resource),

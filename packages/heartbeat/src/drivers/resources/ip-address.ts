@@ -44,8 +44,8 @@ export class IpAddressResource implements BuiltinResource {
   readonly #held = new Map<string, LocalAddress>();
   /** What it only found here: checked like the others, but not announced, for it may be a leftover that the peer owns. */
   readonly #seen = new Map<string, LocalAddress>();
-  /** Addresses that another machine has too, with its hardware address. */
-  readonly #conflicts = new Map<string, string>();
+  /** Addresses that another machine has, with its hardware address and the interface on which it answered. */
+  readonly #conflicts = new Map<string, { readonly device: string; readonly mac: string }>();
   #checking = false;
 
   constructor(options: IpAddressOptions = {}) {
@@ -104,14 +104,14 @@ export class IpAddressResource implements BuiltinResource {
   }
 
   #refuse(address: string, device: string, mac: string): ActionResult {
-    const text = `${address} is in use on ${device} by another machine, hardware address ${mac}: it is not taken, two machines must not have it. Find the machine (the other node, still running?), take the address from it or switch it off; then "hacluster takeover"`;
+    const text = `${address} is in use on ${device} by another machine, hardware address ${mac}: it is not taken, two machines must not have it. Find the machine (the other node, still running?), take the address from it or switch it off; then "hacluster start" tries again`;
     this.#raise(address, device, mac, text);
     return failed(`IPaddr2: ${text}`);
   }
 
   #raise(address: string, device: string, mac: string, text: string): void {
-    if (this.#conflicts.get(address) === mac) return;
-    this.#conflicts.set(address, mac);
+    if (this.#conflicts.get(address)?.mac === mac) return;
+    this.#conflicts.set(address, { device, mac });
     this.#options.onAlarm?.({ name: "address.conflict", key: address, text, details: { address, device, mac } });
   }
 
@@ -134,9 +134,10 @@ export class IpAddressResource implements BuiltinResource {
     const here = await lookUpAddress(address);
     const reason = here === undefined ? undefined : await remove(here);
     if (here !== undefined && reason !== undefined) return failed(`IPaddr2: ${reason}`);
-    this.#held.delete(address);
+    const owned = this.#held.delete(address) || here !== undefined;
     this.#seen.delete(address);
-    this.#clear(address, `${address} was given up here`);
+    // what was refused at the start stays refused until the other machine has left it
+    if (owned) this.#clear(address, `${address} was given up here`);
     return succeeded(here === undefined ? `${address} is not on this node` : `${address} left ${here.interfaceName}`);
   }
 
@@ -163,6 +164,7 @@ export class IpAddressResource implements BuiltinResource {
     if (this.#checking) return;
     this.#checking = true;
     try {
+      await this.#checkRefused();
       for (const { address, interfaceName } of [...this.#held.values(), ...this.#seen.values()]) {
         const probe = await probeAddress(interfaceName, address, CHECK_WINDOW_MS);
         if (!this.#held.has(address) && !this.#seen.has(address)) continue; // given up meanwhile: its new owner has answered
@@ -173,6 +175,14 @@ export class IpAddressResource implements BuiltinResource {
       }
     } finally {
       this.#checking = false;
+    }
+  }
+
+  async #checkRefused(): Promise<void> {
+    for (const [address, { device }] of [...this.#conflicts]) {
+      if (this.#held.has(address) || this.#seen.has(address)) continue;
+      const probe = await probeAddress(device, address, CHECK_WINDOW_MS);
+      if (probe.kind === "free" && !this.#held.has(address)) this.#clear(address, `${address} answers no more`);
     }
   }
 
