@@ -37,6 +37,11 @@ export class Activity {
     this.#v = volume;
   }
 
+  /** Writes wait for references that only the peer's barrier acks give back. */
+  get starved(): boolean {
+    return this.#starved;
+  }
+
   /** A disk was attached whose log is initialised. */
   open(slots: number, blocks: number): void {
     this.#log = new ActivityLog(slots, blocks);
@@ -131,6 +136,7 @@ export class Activity {
       }
       if (log.prepare(head.first, head.last) !== "prepared") {
         this.#starved = true;
+        this.#v.writes.hurry();
         break;
       }
       this.#waiting.shift();

@@ -40,6 +40,8 @@ export class Dispatch {
         this.#connectionRequest(packet);
         return;
       case "P_UNPLUG_REMOTE":
+        for (const one of c.volumes) one.receiver.hurry();
+        return;
       case "P_DELAY_PROBE":
         return;
       default:

@@ -9,6 +9,8 @@ export class SendEpoch {
   closed = false;
   /** When its barrier went out, for the request timer. */
   barrierSentMs = 0;
+  /** Parts before this one have their answer; an answer is never taken back. */
+  answered = 0;
   /** One of its writes was completed to the application: a later flush has to wait for this epoch. */
   hasCompleted = false;
 
@@ -102,24 +104,48 @@ export interface ReceivedEpoch {
   barrier: number | undefined;
   size: number;
   active: number;
-  flushRequested: boolean;
+  bytes: number;
+}
+
+/** When a receiver flushes for barriers that nobody is known to wait for. All of it 0: at once. */
+export interface FlushPatience {
+  readonly delayMs: number;
+  readonly writes: number;
+  readonly bytes: number;
 }
 
 /**
  * The receiver's side: counts what arrives between barriers, and acknowledges a barrier, in order, when every write of the
- * epoch is finished and flushed.
+ * epoch is finished and flushed. One flush serves all epochs that are finished when it begins. A peer that says when it
+ * waits for an acknowledgement (`hurry`) allows to collect epochs for a while: flushing each would write the same
+ * pages to the disk again and again, and every flush costs the writes beside it.
  */
 export class ReceivedEpochs {
   readonly #flush: (done: (ok: boolean) => void) => void;
   readonly #acknowledge: (barrier: number, setSize: number) => void;
+  readonly #patience: () => FlushPatience;
+  readonly #now: () => number;
   #current: ReceivedEpoch = newEpoch();
   #closed: ReceivedEpoch[] = [];
+  /** Somebody waits for this one and all before it. */
+  #wanted: ReceivedEpoch | undefined;
+  /** When the finished ones are flushed at the latest. */
+  #dueMs = Infinity;
+  /** `failed`: nothing is acknowledged any more on this connection. */
+  #state: "idle" | "flushing" | "failed" = "idle";
   /** Changes with every connection; answers to an older one are dropped. */
   #generation = 0;
 
-  constructor(flush: (done: (ok: boolean) => void) => void, acknowledge: (barrier: number, setSize: number) => void) {
+  constructor(
+    flush: (done: (ok: boolean) => void) => void,
+    acknowledge: (barrier: number, setSize: number) => void,
+    patience: () => FlushPatience,
+    now: () => number,
+  ) {
     this.#flush = flush;
     this.#acknowledge = acknowledge;
+    this.#patience = patience;
+    this.#now = now;
   }
 
   /** Epochs whose barrier has come but is not acknowledged. */
@@ -127,17 +153,22 @@ export class ReceivedEpochs {
     return this.#closed.length;
   }
 
+  get dueMs(): number {
+    return this.#dueMs;
+  }
+
   /** A write arrived; failed ones count too. */
-  begin(): ReceivedEpoch {
+  begin(bytes: number): ReceivedEpoch {
     this.#current.size++;
     this.#current.active++;
+    this.#current.bytes += bytes;
     return this.#current;
   }
 
   /** A write is finished and its own ack is sent. */
   end(epoch: ReceivedEpoch): void {
     epoch.active--;
-    if (epoch.barrier !== undefined) this.#advance();
+    if (epoch.barrier !== undefined && epoch.active === 0) this.#advance();
   }
 
   barrier(barrier: number): void {
@@ -149,27 +180,66 @@ export class ReceivedEpochs {
     this.#advance();
   }
 
+  /** The peer waits for the acknowledgement of everything that was closed so far. */
+  hurry(): void {
+    this.#wanted = this.#closed.at(-1) ?? this.#wanted;
+    this.#advance();
+  }
+
+  tick(): void {
+    if (this.#now() >= this.#dueMs) this.#advance();
+  }
+
   reset(): void {
     this.#generation++;
     this.#current = newEpoch();
     this.#closed = [];
+    this.#wanted = undefined;
+    this.#dueMs = Infinity;
+    this.#state = "idle";
   }
 
   #advance(): void {
-    const generation = this.#generation;
+    if (this.#state !== "idle") return;
+    let ready = 0;
+    let writes = 0;
+    let bytes = 0;
     for (const epoch of this.#closed) {
-      if (epoch.active > 0) return;
-      if (epoch.flushRequested) continue;
-      epoch.flushRequested = true;
-      this.#flush((ok) => {
-        if (!ok || generation !== this.#generation) return;
-        this.#closed.shift();
-        this.#acknowledge(epoch.barrier as number, epoch.size);
-      });
+      if (epoch.active > 0) break;
+      ready++;
+      writes += epoch.size;
+      bytes += epoch.bytes;
     }
+    if (ready === 0) return;
+    const patience = this.#patience();
+    const due =
+      this.#wanted !== undefined ||
+      writes >= patience.writes ||
+      bytes >= patience.bytes ||
+      this.#now() >= this.#dueMs ||
+      patience.delayMs === 0;
+    if (due) this.#run(ready);
+    else if (this.#dueMs === Infinity) this.#dueMs = this.#now() + patience.delayMs;
+  }
+
+  #run(ready: number): void {
+    const generation = this.#generation;
+    this.#dueMs = Infinity;
+    this.#state = "flushing";
+    this.#flush((ok) => {
+      if (generation !== this.#generation) return;
+      this.#state = ok ? "idle" : "failed";
+      if (!ok) return;
+      for (const epoch of this.#closed.splice(0, ready)) {
+        if (epoch === this.#wanted) this.#wanted = undefined;
+        this.#acknowledge(epoch.barrier as number, epoch.size);
+        if (generation !== this.#generation) return;
+      }
+      this.#advance();
+    });
   }
 }
 
 function newEpoch(): ReceivedEpoch {
-  return { barrier: undefined, size: 0, active: 0, flushRequested: false };
+  return { barrier: undefined, size: 0, active: 0, bytes: 0 };
 }

@@ -40,3 +40,13 @@ export const TRANSIENT_RETRY_MS = 10_000;
 export const AL_IDLE_PERIOD_MS = 2000;
 /** ...and leave after so many such periods without a write: rarely enough to cost one log write in seconds. */
 export const AL_IDLE_PERIODS = 5;
+
+/**
+ * A receiver collects finished epochs up to this before it flushes, when nobody at the peer waits for them. Until the flush
+ * the peer keeps their extents hot and, should the link break, sends their blocks again: that is what this bounds.
+ */
+export const BARRIER_PATIENCE: { readonly delayMs: number; readonly writes: number; readonly bytes: number } = {
+  delayMs: 1000,
+  writes: 16_384,
+  bytes: 64 * 1024 * 1024,
+};

@@ -3,9 +3,11 @@ import { DataFlag, Feature } from "../wire/constants.ts";
 import type { BlockRequestPacket, DataPacket, DiscardPacket, RangePacket } from "../wire/packets.ts";
 import { ConnState, DiskState } from "../wire/state-word.ts";
 import { BlockLock, LockKind } from "./block-locks.ts";
-import { type ReceivedEpoch, ReceivedEpochs } from "./epochs.ts";
-import { PEER_READS_MAX, RECEIVED_WRITES_MAX } from "./limits.ts";
+import { type FlushPatience, type ReceivedEpoch, ReceivedEpochs } from "./epochs.ts";
+import { BARRIER_PATIENCE, PEER_READS_MAX, RECEIVED_WRITES_MAX } from "./limits.ts";
 import type { Volume } from "./volume.ts";
+
+const AT_ONCE: FlushPatience = { delayMs: 0, writes: 0, bytes: 0 };
 
 interface ReceivedWrite {
   readonly packet: DataPacket | DiscardPacket;
@@ -42,6 +44,8 @@ export class Receiver {
         volume.sendMeta({ kind: "P_BARRIER_ACK", volume: 0, barrier, setSize });
         this.#releaseHeld();
       },
+      () => this.#patience(),
+      () => volume.ctx.nowMs,
     );
   }
 
@@ -68,7 +72,8 @@ export class Receiver {
 
   #flushEpoch(done: (ok: boolean) => void): void {
     const v = this.#v;
-    if (!v.hasDisk || !v.diskOptions.diskFlushes || v.ctx.mutations.skipBarrierFlush === true) {
+    // a disk that is being detached still takes a flush, and still owes one
+    if (!v.disk.isOpen || !v.diskOptions.diskFlushes || v.ctx.mutations.skipBarrierFlush === true) {
       v.ctx.later(() => done(true));
       return;
     }
@@ -87,7 +92,7 @@ export class Receiver {
     const write: ReceivedWrite = {
       packet,
       sizeBytes,
-      epoch: this.#epochs.begin(),
+      epoch: this.#epochs.begin(sizeBytes),
       generation: this.#generation,
       lock: undefined,
       holdsExtents: false,
@@ -192,6 +197,28 @@ export class Receiver {
     const { volume, sector, idHigh, idLow } = write.packet;
     const seqNum = this.#v.nextSequence();
     this.#v.sendMeta({ kind, volume, sector, idHigh, idLow, sizeBytes: write.sizeBytes, seqNum });
+  }
+
+  /** Only a peer that says when it waits may be kept waiting, and less long than its timeout for requests. */
+  #patience(): FlushPatience {
+    const { connection, ctx } = this.#v;
+    if (connection.strictEpochs) return AT_ONCE;
+    const { koCount, timeoutMs } = ctx.options.net;
+    const limitMs = koCount === 0 ? Infinity : (koCount * timeoutMs) / 8;
+    return { ...BARRIER_PATIENCE, delayMs: Math.min(BARRIER_PATIENCE.delayMs, limitMs) };
+  }
+
+  /** P_UNPLUG_REMOTE: somebody at the peer waits for our barrier acks. */
+  hurry(): void {
+    this.#epochs.hurry();
+  }
+
+  nextDeadlineMs(): number {
+    return this.#epochs.dueMs;
+  }
+
+  tick(): void {
+    this.#epochs.tick();
   }
 
   barrier(barrier: number): void {

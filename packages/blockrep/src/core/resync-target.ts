@@ -51,7 +51,8 @@ export class ResyncTarget {
   }
 
   nextDeadlineMs(): number {
-    return this.#active && this.#v.state.conn === ConnState.SyncTarget ? this.#stepAt : Infinity;
+    // the last round trip needs no further steps
+    return this.#active && !this.#finishing && this.#v.state.conn === ConnState.SyncTarget ? this.#stepAt : Infinity;
   }
 
   start(): void {

@@ -375,6 +375,7 @@ export class Volume {
   /** Calls back when no write is under way here and every epoch of now is acknowledged. */
   whenSettled(fn: () => void): void {
     this.writes.log.close();
+    this.writes.hurry();
     this.#unsettled.push({ epoch: this.writes.log.epochs.at(-1), fn });
     this.checkSettled();
   }
@@ -389,11 +390,12 @@ export class Volume {
   }
 
   nextDeadlineMs(): number {
-    return Math.min(this.target.nextDeadlineMs(), this.activity.nextDeadlineMs());
+    return Math.min(this.target.nextDeadlineMs(), this.activity.nextDeadlineMs(), this.receiver.nextDeadlineMs());
   }
 
   tick(): void {
     this.target.tick();
+    this.receiver.tick();
     this.activity.tick(this.ctx.nowMs);
   }
 

@@ -109,7 +109,10 @@ export class WritePath {
   #newLog(): TransferLog {
     const v = this.#v;
     return new TransferLog(
-      (packet) => v.send(packet),
+      (packet) => {
+        v.send(packet);
+        if (v.activity.starved) this.hurry();
+      },
       v.ctx.options.net.maxEpochSize,
       v.ctx.random.below(0x7fffffff),
       () => v.ctx.nowMs,
@@ -377,6 +380,13 @@ export class WritePath {
     this.#retryReads();
   }
 
+  /** Somebody waits for barrier acks, and the peer, if it is one of ours, takes its time with them unless told. */
+  hurry(): void {
+    const v = this.#v;
+    if (this.log.epochs[0]?.closed !== true || v.connection.strictEpochs) return;
+    v.send({ kind: "P_UNPLUG_REMOTE", volume: 0 });
+  }
+
   /** An empty flush of the application: durable here, and the barrier acks of everything completed before. */
   flush(id: RequestId): void {
     const v = this.#v;
@@ -395,6 +405,7 @@ export class WritePath {
     };
     if (wait.epoch === undefined) wait.remoteOk = v.state.pdsk === DiskState.UpToDate;
     this.#flushes.push(wait);
+    if (wait.epoch !== undefined) this.hurry();
     if (v.hasDisk) {
       v.disk.flush((errno) => {
         wait.localPending = false;
@@ -419,7 +430,9 @@ export class WritePath {
   oldestWaitMs(): number | undefined {
     const epoch = this.log.epochs[0];
     if (epoch === undefined) return undefined;
-    const open = epoch.parts.find((part) => part.net === "pending");
+    const { parts } = epoch;
+    while (epoch.answered < parts.length && parts[epoch.answered]?.net !== "pending") epoch.answered++;
+    const open = parts[epoch.answered];
     if (open !== undefined) return open.sentMs;
     return epoch.closed ? epoch.barrierSentMs : undefined;
   }
