@@ -1,4 +1,3 @@
-import { existsSync, readFileSync, statSync } from "node:fs";
 import { type AttachMethod, metadataTargets, resolveResource, settingsOf } from "@hacluster/blockrep";
 import { loadHeartbeatConfig, readNodeName } from "@hacluster/heartbeat";
 import { Command } from "commander";
@@ -6,6 +5,7 @@ import type { Logger } from "pino";
 import { hostName, localAddresses, requireDrbdConfig, requireHeartbeatConfig } from "../configuration.ts";
 import { type BlockrepConfiguration, BlockrepDaemon } from "../daemon/blockrep-daemon.ts";
 import { withOwnPeerOutdater } from "../daemon/fence-peer.ts";
+import { handlerSurroundings, whyNoHandlers } from "../daemon/handler-safety.ts";
 import { HeartbeatDaemon, raisePriority } from "../daemon/heartbeat-daemon.ts";
 import { createLogger, type LogTargets } from "../daemon/log.ts";
 import { reportFailure, reportReady } from "../daemon/start-up.ts";
@@ -123,36 +123,12 @@ function logTargets(): Omit<LogTargets, "program" | "bindings"> {
   return { logfile: haCf.logfile, debugfile: haCf.debugfile, facility: haCf.logfacility, terminal };
 }
 
-/**
- * Handlers are commands such as `echo o > /proc/sysrq-trigger ; halt -f`. In a container or a test node that shares its
- * kernel with other systems they would take those down too: there sysrq-trigger must be masked, or no handler runs.
- */
-export function handlersAreSafe(logger: Logger): boolean {
-  if (ownsTheKernel()) return true;
-  try {
-    const trigger = statSync("/proc/sysrq-trigger");
-    // procfs: device number with major 0 and mode -w-------; a mask is some other file, usually /dev/null
-    const masked = trigger.isCharacterDevice() || trigger.dev !== statSync("/proc/version").dev;
-    if (masked) return true;
-  } catch {
-    return true; // not there at all
-  }
-  logger.warn(
-    { event: "handlers.off" },
-    "this process is in a container or namespace whose /proc/sysrq-trigger is the machine's own: no handler will be run",
-  );
+/** Handlers are the user's commands: they must not reach beyond this node. */
+function handlersAreSafe(logger: Logger): boolean {
+  const reason = whyNoHandlers(handlerSurroundings());
+  if (reason === undefined) return true;
+  logger.warn({ event: "handlers.off" }, `${reason}: no handler will be run`);
   return false;
-}
-
-/** True on a machine (or virtual machine) of our own: the first process lives in our pid namespace of the kernel. */
-function ownsTheKernel(): boolean {
-  if (existsSync("/.dockerenv") || existsSync("/run/.containerenv")) return false;
-  try {
-    // the kernel's own threads are children of pid 2; in a pid namespace of its own there is no kthreadd
-    return readFileSync("/proc/2/comm", "utf8").trim() === "kthreadd";
-  } catch {
-    return false;
-  }
 }
 
 /** Signals end the daemon in order; what nobody expected is logged with its stack and ends it at once. */
