@@ -5,7 +5,7 @@ import type { Logger } from "pino";
 import { hostName, localAddresses, requireDrbdConfig, requireHeartbeatConfig } from "../configuration.ts";
 import { type BlockrepConfiguration, BlockrepDaemon } from "../daemon/blockrep-daemon.ts";
 import { withOwnPeerOutdater } from "../daemon/fence-peer.ts";
-import { handlerSurroundings, whyNoHandlers } from "../daemon/handler-safety.ts";
+import { handlerSurroundings, ownsTheMachine, whyNoHandlers } from "../daemon/handler-safety.ts";
 import { HeartbeatDaemon, raisePriority } from "../daemon/heartbeat-daemon.ts";
 import { createLogger, type LogTargets } from "../daemon/log.ts";
 import { reportFailure, reportReady } from "../daemon/start-up.ts";
@@ -104,7 +104,7 @@ async function runHeartbeat(): Promise<void> {
     config,
     resources,
     logger,
-    mayReboot: ownsTheKernel(),
+    mayReboot: ownsTheMachine(handlerSurroundings()),
     onEnd: (code) => process.exit(code),
   });
   if (haCf.realtime) raisePriority(logger);

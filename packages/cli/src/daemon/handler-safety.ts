@@ -24,13 +24,18 @@ const SYSRQ_TRIGGER = "/proc/sysrq-trigger";
  * @returns undefined when they may, else the reason why not
  */
 export function whyNoHandlers(surroundings: HandlerSurroundings): string | undefined {
-  const { firstPidNamespace, sameAsInit, inContainer, sysrqTrigger } = surroundings;
+  const { firstPidNamespace, sysrqTrigger } = surroundings;
+  if (ownsTheMachine(surroundings)) return undefined;
   if (firstPidNamespace) {
-    if (sameAsInit && !inContainer) return undefined;
     return "this process is in a namespace or container of its own, but halt and reboot would end the whole machine";
   }
   if (sysrqTrigger !== "real") return undefined;
   return `this process is in a container or namespace whose ${SYSRQ_TRIGGER} is the machine's own`;
+}
+
+/** A machine or virtual machine of our own: to restart it concerns nobody else. */
+export function ownsTheMachine({ firstPidNamespace, sameAsInit, inContainer }: HandlerSurroundings): boolean {
+  return firstPidNamespace && sameAsInit && !inContainer;
 }
 
 export function handlerSurroundings(): HandlerSurroundings {
