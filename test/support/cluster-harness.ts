@@ -57,14 +57,16 @@ export class Harness {
   nowMs = 0;
   behaviour: (action: ScriptAction, resource: string) => "well" | "fails" | "hangs" = () => "well";
   scriptMs = 10;
+  /** Ping nodes that answer this node. */
+  readonly answering = new Set<string>();
   readonly #pending: { at: number; run: () => void }[] = [];
   #seq = 0;
 
-  constructor(node: string, overrides: Partial<ClusterConfig> = {}) {
+  constructor(node: string, overrides: Partial<ClusterConfig> = {}, journal: readonly string[] = []) {
     const config = { ...CONFIG, ...overrides };
     this.engine = new ClusterEngine(
       config,
-      { node, uuid: new Uint8Array(16).fill(node === "nodo1" ? 1 : 2), generation: 100 },
+      { node, uuid: new Uint8Array(16).fill(node === "nodo1" ? 1 : 2), generation: 100, journal },
       {
         send: (message) => this.sent.push(message),
         runScript: (id, job) => this.#run(id, job),
@@ -97,6 +99,7 @@ export class Harness {
     while (this.nowMs < until) {
       this.nowMs = Math.min(until, this.nowMs + stepMs);
       this.#due();
+      for (const name of this.answering) this.engine.pingHeard(name, this.nowMs);
       this.engine.tick(this.nowMs);
     }
   }

@@ -42,10 +42,16 @@ interface Cue {
  * Put the engine in the place of the recorded nodo2: it starts when that one did, hears what the real nodo1 said, in its
  * time, and what it says of its own is returned.
  */
-function replay(scenario: string, overrides: Partial<ClusterConfig>, cues: Cue[] = []) {
+function replay(
+  scenario: string,
+  overrides: Partial<ClusterConfig>,
+  cues: Cue[] = [],
+  pings: readonly string[] = [],
+): Harness {
   const packets = recording(scenario);
   const first = packets.findIndex((packet) => packet.source === NODO2);
   const harness = new Harness("nodo2", overrides);
+  for (const name of pings) harness.answering.add(name);
   const open = [...cues];
   let previousMs = packets[first]!.atMs;
   let id = 0;
@@ -145,4 +151,26 @@ test("replay: packets lost on the way are asked for, and the recorded requests a
   assert.ok(all.some((line) => line.startsWith("NS_rexmit dest=nodo1 firstseq=")));
   assert.ok(all.some((line) => line.startsWith("NS_ackmsg dest=nodo1 ackseq=")));
   assert.equal(harness.engine.status(harness.nowMs).counters["packetsMissing"], 0, "everything arrived in the end");
+});
+
+test("replay: the real ipfail counts its ping nodes; ours sees more, and takes what that one gives up", () => {
+  const harness = replay(
+    "ping-node-ipfail",
+    { pingNodes: ["192.168.0.10"], ipfail: true, autoFailback: "off" },
+    [],
+    ["192.168.0.10"],
+  );
+  const sent = harness.take();
+  const ids = "from_id=ipfail to_id=ipfail client_gen=0";
+  assert.ok(sent.includes(`hbapi-clstat st=join info=signon ${ids}`), "it joins as the original does");
+  const told = sent.indexOf(`you_are_dead dest=nodo1 ${ids}`);
+  assert.ok(told > 0, "nodo1 is told that it sees fewer");
+  assert.deepEqual(sent.slice(told + 1, told + 5), [
+    "ask_resources rsc_hold=all info=other",
+    "ask_resources rsc_hold=all info=done",
+    "resource rsc_hold=all rtype=full isstable=1",
+    "resource rsc_hold=all rtype=full isstable=1",
+  ]);
+  assert.equal(sent.filter((line) => line.startsWith("abort_giveup")).length, 1, "when nodo1 sees it again");
+  assert.equal(harness.engine.status(harness.nowMs).holds, "all", "nothing moves back");
 });
