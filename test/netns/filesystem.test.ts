@@ -84,7 +84,7 @@ describe("filesystem", () => {
     const [stop, status] = report.outcomes;
     assert.equal(stop?.result?.exitCode, 1);
     assert.match(stop?.result?.output ?? "", /stays mounted: sh\[\d+\] has \/srv\/data\/file open/);
-    assert.match(stop?.result?.output ?? "", /HACLUSTER_END_HOLDERS=no/);
+    assert.match(stop?.result?.output ?? "", /filesystem end-holders=no/);
     assert.equal(status?.result?.running, true);
     assert.equal((await run([STOP])).outcomes[0]?.result?.exitCode, 0);
   });

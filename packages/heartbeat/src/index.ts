@@ -18,7 +18,7 @@ export type {
   ServiceGroup,
   StonithDevice,
 } from "./config/model.ts";
-export { type RunnerSettings, readRunnerSettings } from "./config/runner-settings.ts";
+export type { RunnerSettings } from "./config/runner-settings.ts";
 export { serializeAuthkeys, serializeHaCf, serializeHaresources } from "./config/serialize.ts";
 export { clusterConfigOf, stonithDeviceOf } from "./core/cluster-config.ts";
 export { ClusterEngine } from "./core/engine.ts";

@@ -10,7 +10,6 @@ import {
   nextGeneration,
   ResourceRunner,
   readNodeName,
-  readRunnerSettings,
 } from "@hacluster/heartbeat";
 import type { Logger } from "pino";
 import type { ControlValue } from "../control/protocol.ts";
@@ -67,8 +66,7 @@ export class HeartbeatDaemon {
     this.#name = readNodeName();
     this.#storage = new StorageLink(options.resources, (resource, facts) => this.#node?.drbdStatus(resource, facts));
     this.#alarms = new Alarms();
-    const { settings, problems } = readRunnerSettings(options.config.haCf.environment);
-    for (const problem of problems) this.#log.warn({ event: "config.env" }, problem);
+    const settings = options.config.hacluster?.runner ?? {};
     this.#runner = new ResourceRunner({
       ...settings,
       storage: this.#storage,

@@ -1,5 +1,7 @@
 import { type Diagnostics, nearestWord } from "@hacluster/blockrep/base";
 import type { HaclusterConf, Haresources, MonitorPolicy, MonitorRule } from "./model.ts";
+import { RUNNER_DIRECTIVES, type RunnerSettings, readRunnerDirective } from "./runner-settings.ts";
+import { parseSpan } from "./span.ts";
 import { splitLines, stripComment, type Word, words } from "./text.ts";
 import { parseInteger } from "./values.ts";
 
@@ -15,7 +17,8 @@ const INTERVAL_MIN_MS = 100;
 
 /**
  * Read hacluster.conf. `monitor [RESOURCE] [interval=10s] [timeout=60s] [failures=3] [window=10m]` watches every resource, or
- * those with that text or script; `monitor RESOURCE off` excepts some. `fence timeout=120s` bounds a fencing program.
+ * those with that text or script; `monitor RESOURCE off` excepts some. `fence timeout=120s` bounds a fencing program. The directives
+ * `script`, `address` and `filesystem` are in runner-settings.ts.
  * @param haresources to find names that no resource has
  */
 export function parseHaclusterConf(
@@ -26,6 +29,7 @@ export function parseHaclusterConf(
 ): HaclusterConf {
   const monitors: MonitorRule[] = [];
   let fenceTimeoutMs: number | undefined;
+  let runner: RunnerSettings | undefined;
   splitLines(text).forEach((raw, index) => {
     const [first, ...args] = words(stripComment(raw), file, index + 1, " \t\r");
     if (first === undefined) return;
@@ -41,8 +45,10 @@ export function parseHaclusterConf(
           diagnostics.error(arg.at, `fence: "${arg.text}" is not timeout=TIME`, EXAMPLE_FENCE);
         else fenceTimeoutMs = ms;
       }
+    } else if (RUNNER_DIRECTIVES.includes(first.text)) {
+      runner = readRunnerDirective(runner, first, args, diagnostics);
     } else {
-      const near = nearestWord(first.text, ["monitor", "fence"]);
+      const near = nearestWord(first.text, ["monitor", "fence", ...RUNNER_DIRECTIVES]);
       diagnostics.error(
         first.at,
         `unknown directive "${first.text}"`,
@@ -50,7 +56,7 @@ export function parseHaclusterConf(
       );
     }
   });
-  return { file, monitors, fenceTimeoutMs };
+  return { file, monitors, fenceTimeoutMs, ...(runner === undefined ? {} : { runner }) };
 }
 
 const EXAMPLE = 'write for example "monitor interval=10s failures=3 window=10m"';
@@ -110,14 +116,6 @@ function checkTarget(rule: MonitorRule, haresources: Haresources | undefined, di
     `monitor ${rule.target}: haresources has no such resource`,
     near === undefined ? "write a resource as it stands there, or the name of its script" : `write "${near}"`,
   );
-}
-
-/** A time with its unit: `500ms`, `10s`, `5m`, `1h`; without one it is seconds. */
-export function parseSpan(text: string): number | undefined {
-  const parts = /^([0-9]{1,9})(ms|s|m|h)?$/.exec(text);
-  if (parts === null) return undefined;
-  const units: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
-  return Number(parts[1]) * (units[parts[2] ?? "s"] as number);
 }
 
 /** How a resource is to be watched: a rule for its text counts before one for its script, and that before one for all. */

@@ -1,4 +1,5 @@
 import type { SourcePosition } from "@hacluster/blockrep/base";
+import type { RunnerSettings } from "./runner-settings.ts";
 
 /** A network or serial path to the other node, in the order of ha.cf. Its name in link states is interface or device. */
 export type Medium =
@@ -205,6 +206,7 @@ export interface HaclusterConf {
   readonly monitors: readonly MonitorRule[];
   /** Longest run of a fencing device's program. */
   readonly fenceTimeoutMs: number | undefined;
+  readonly runner?: RunnerSettings;
 }
 
 /** The files of /etc/ha.d. */

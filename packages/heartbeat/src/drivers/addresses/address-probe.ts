@@ -25,6 +25,8 @@ const ASK_LIMIT_MS = 1000;
 
 /** Exit codes of arping that mean that it could not ask (no such interface, down, no ARP). */
 const ARPING_UNUSABLE = 2;
+/** Of stdbuf: there is no such program. */
+const NOT_FOUND = 127;
 
 /**
  * Ask once whether another machine has an address, without using the address. arping counts its time limit in whole
@@ -58,7 +60,10 @@ export function probeAddress(
     };
     const late = `${program} did not ask within ${ASK_LIMIT_MS} ms`;
     let timer = setTimeout(() => finish({ kind: "unasked", reason: late }), ASK_LIMIT_MS);
-    child.on("error", (error) => finish({ kind: "unasked", reason: `${program}: ${error.message}` }));
+    const missing = isIPv4(address)
+      ? "arping or stdbuf is missing (Debian packages iputils-arping, coreutils)"
+      : "perl is missing (Debian package perl-base)";
+    child.on("error", () => finish({ kind: "unasked", reason: missing }));
     child.stdout.on("data", (chunk: Buffer) => {
       said += chunk.toString("latin1");
       const mac = macIn(said);
@@ -75,6 +80,7 @@ export function probeAddress(
       const mac = macIn(said);
       if (mac !== undefined) finish(judge(mac));
       else if (code === 0) finish({ kind: "free" });
+      else if (code === NOT_FOUND) finish({ kind: "unasked", reason: missing });
       else if (isIPv4(address) && code !== ARPING_UNUSABLE && complained === "") finish(judge("unknown"));
       else finish({ kind: "unasked", reason: complained.trim() || `${program} ended with exit code ${code}` });
     });

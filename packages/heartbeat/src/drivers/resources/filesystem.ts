@@ -91,7 +91,7 @@ export class FilesystemResource implements BuiltinResource {
         await untilGone(busy.holders);
       } else await sleep(ROUND_MS);
     }
-    if (!this.#endHolders) said.push("processes are not ended: ha.cf says so (env HACLUSTER_END_HOLDERS=no)");
+    if (!this.#endHolders) said.push("processes are not ended: hacluster.conf says so (filesystem end-holders=no)");
     if (isNetwork(mount.type)) {
       said.push(`umount -f ${mount.target}: the file server may be gone`);
       const problem = await unmount(mount, UMOUNT_LIMIT_MS, ["-f"]);
