@@ -157,6 +157,11 @@ export class ReceivedEpochs {
     return this.#dueMs;
   }
 
+  /** Every epoch before this one is acknowledged. */
+  isOldest(epoch: ReceivedEpoch): boolean {
+    return this.#closed.length === 0 || this.#closed[0] === epoch;
+  }
+
   /** A write arrived; failed ones count too. */
   begin(bytes: number): ReceivedEpoch {
     this.#current.size++;

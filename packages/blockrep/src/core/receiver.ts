@@ -33,7 +33,7 @@ export class Receiver {
   #throttled = false;
   /** Something was acknowledged as written since the last barrier flush. */
   #unflushed = false;
-  #held: (() => void)[] = [];
+  #held: ReceivedWrite[] = [];
   receivedSectors = 0;
 
   constructor(volume: Volume) {
@@ -66,8 +66,10 @@ export class Receiver {
   connectionLost(): void {
     this.#generation++;
     this.#epochs.reset();
+    const held = this.#held;
     this.#held = [];
     this.#peerReads = 0;
+    for (const write of held) this.#finish(write, false); // never begun: the sender knows that it has no barrier ack for them
   }
 
   #flushEpoch(done: (ok: boolean) => void): void {
@@ -103,16 +105,16 @@ export class Receiver {
       v.ctx.sink.throttle("data-socket", true);
     }
     if ((packet.dpFlags & DataFlag.SEND_RECEIVE_ACK) !== 0) this.#ack(write, "P_RECV_ACK");
-    if (this.#epochs.waiting > 0 && v.connection.strictEpochs) this.#held.push(() => this.#begin(write));
+    if (this.#epochs.waiting > 0 && v.connection.strictEpochs) this.#held.push(write);
     else this.#begin(write);
     return true;
   }
 
   #releaseHeld(): void {
-    if (this.#epochs.waiting > 0) return;
-    const held = this.#held;
-    this.#held = [];
-    for (const begin of held) begin();
+    // Their own barrier may have come meanwhile (protocols A and B do not wait for these writes): it is not one to wait for.
+    const ready = this.#held.filter((write) => this.#epochs.isOldest(write.epoch));
+    this.#held = this.#held.filter((write) => !ready.includes(write));
+    for (const write of ready) this.#begin(write);
   }
 
   #begin(write: ReceivedWrite): void {
