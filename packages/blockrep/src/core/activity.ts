@@ -93,6 +93,11 @@ export class Activity {
     return this.#log?.slots ?? 0;
   }
 
+  /** References for extents that are hot; false: `begin` has to wait for them, or there is no disk. */
+  tryBegin(first: number, last: number): boolean {
+    return this.#log !== undefined && !this.#starved && this.#log.tryAcquire(first, last);
+  }
+
   /** References for the extents first..last; `granted(false)` when there is no disk (any more). */
   begin(first: number, last: number, granted: (ok: boolean) => void): void {
     const log = this.#log;

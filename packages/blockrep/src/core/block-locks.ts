@@ -30,23 +30,32 @@ const WAITS_FOR: Readonly<Record<LockKind, number>> = {
 
 const BUCKET_SECTORS_SHIFT = 9; // 256 KiB: a write of 1 MiB touches at most five buckets
 
-/** What holds or waits for a range. Implemented by the operation itself, so that a lock costs no extra object. */
+/** Empty buckets that are not thrown away: 1 GiB worth of them. */
+const BUCKETS_KEPT = 4096;
+
+/** What holds or waits for a range. The operations of the data path extend it, so that a lock costs no extra object. */
 export class BlockLock {
-  readonly kind: LockKind;
+  readonly lockKind: LockKind;
+  readonly #granted: (() => void) | undefined;
   readonly start: number;
   /** First sector behind the range. */
   readonly end: number;
-  readonly granted: () => void;
   /** Earlier operations that still stand in the way. */
   blockers = 0;
   waiters: BlockLock[] | undefined = undefined;
   held = false;
 
-  constructor(kind: LockKind, sector: number, sizeBytes: number, granted: () => void) {
-    this.kind = kind;
+  /** @param granted for operations that do not extend this class */
+  constructor(kind: LockKind, sector: number, sizeBytes: number, granted?: () => void) {
+    this.lockKind = kind;
     this.start = sector;
     this.end = sector + (sizeBytes >>> 9);
-    this.granted = granted;
+    this.#granted = granted;
+  }
+
+  /** Nothing stands in the way any more. */
+  granted(): void {
+    this.#granted?.();
   }
 }
 
@@ -62,14 +71,14 @@ export class BlockLocks {
 
   /** Calls `lock.granted` at once, or when the last conflicting earlier operation is released. */
   acquire(lock: BlockLock): void {
-    const conflicts = WAITS_FOR[lock.kind];
+    const conflicts = WAITS_FOR[lock.lockKind];
     const first = bucketOf(lock.start);
     const last = bucketOf(Math.max(lock.start, lock.end - 1));
     for (let b = first; b <= last; b++) {
       const bucket = this.#buckets.get(b);
       if (bucket === undefined) continue;
       for (const other of bucket) {
-        if ((other.kind & conflicts) === 0 || other.end <= lock.start || other.start >= lock.end) continue;
+        if ((other.lockKind & conflicts) === 0 || other.end <= lock.start || other.start >= lock.end) continue;
         // an overlap that spans several buckets counts once, in the first of them
         if (b !== Math.max(first, bucketOf(other.start))) continue;
         other.waiters ??= [];
@@ -77,7 +86,7 @@ export class BlockLocks {
         lock.blockers++;
       }
     }
-    if (lock.kind !== LockKind.read) {
+    if (lock.lockKind !== LockKind.read) {
       for (let b = first; b <= last; b++) {
         const bucket = this.#buckets.get(b);
         if (bucket === undefined) this.#buckets.set(b, [lock]);
@@ -98,15 +107,17 @@ export class BlockLocks {
     const last = bucketOf(Math.max(lock.start, lock.end - 1));
     for (let b = first; b <= last; b++) {
       const bucket = this.#buckets.get(b) as BlockLock[];
-      if (bucket.length === 1) this.#buckets.delete(b);
-      else bucket.splice(bucket.indexOf(lock), 1);
+      if (bucket.length > 1) bucket.splice(bucket.indexOf(lock), 1);
+      // empty ones stay for the next operation there
+      else if (this.#buckets.size > BUCKETS_KEPT) this.#buckets.delete(b);
+      else bucket.length = 0;
     }
     const waiters = lock.waiters;
     lock.waiters = undefined;
     if (waiters === undefined) return;
     for (const waiter of waiters) {
       waiter.blockers--;
-      if (waiter.blockers === 0) this.#later(waiter.granted);
+      if (waiter.blockers === 0) this.#later(() => waiter.granted());
     }
   }
 }

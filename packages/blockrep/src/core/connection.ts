@@ -232,13 +232,13 @@ export class Connection {
       this.liveness.received(this.ctx.nowMs);
       if (packet.kind === "P_PING") this.sendMeta({ kind: "P_PING_ACK", volume: 0 });
       else if (packet.kind === "P_PING_ACK") this.liveness.answer();
-      else this.#guard(() => this.dispatch.meta(packet));
+      else this.#guarded(packet, true);
     } else if (socket === this.#data) {
       this.liveness.received(this.ctx.nowMs);
       if (this.#holds > 0 || this.#held.length > 0) {
         this.#held.push(packet);
         if (this.#held.length > 256) this.throttle(1, true);
-      } else this.#guard(() => this.#dataPacket(packet));
+      } else this.#guarded(packet, false);
     } else if (!this.setup.firstPacket(socket, packet, this.ctx.nowMs) && this.setup.running) {
       const early = this.#early.get(socket);
       if (early === undefined) this.#early.set(socket, [packet]);
@@ -247,9 +247,10 @@ export class Connection {
   }
 
   /** A packet whose content is impossible ends the connection, not the process. */
-  #guard(fn: () => void): void {
+  #guarded(packet: Packet, meta: boolean): void {
     try {
-      fn();
+      if (meta) this.dispatch.meta(packet);
+      else this.#dataPacket(packet);
     } catch (error) {
       if (!(error instanceof HaError)) throw error;
       this.fail(ConnState.ProtocolError, error.message);
@@ -285,7 +286,7 @@ export class Connection {
       while (this.#holds === 0) {
         const packet = this.#held.shift();
         if (packet === undefined) break;
-        this.#guard(() => this.#dataPacket(packet));
+        this.#guarded(packet, false);
       }
       if (this.#held.length === 0) this.throttle(1, false);
     });
@@ -458,6 +459,10 @@ export class Connection {
   }
 
   // Digests
+
+  get hasDigest(): boolean {
+    return this.#digest !== undefined;
+  }
 
   digestOf(data: Uint8Array): { digest?: Uint8Array } {
     return this.#digest === undefined ? {} : { digest: this.#digest.digest(data) };

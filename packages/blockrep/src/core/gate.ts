@@ -21,9 +21,14 @@ export class Gate {
     return this.#queue.length;
   }
 
+  /** What comes now passes at once. */
+  get passes(): boolean {
+    return this.isOpen && this.#queue.length === 0;
+  }
+
   /** Runs `fn` now, or when the gate opens. */
   pass(fn: () => void): void {
-    if (this.isOpen && this.#queue.length === 0) fn();
+    if (this.passes) fn();
     else this.#queue.push(fn);
   }
 

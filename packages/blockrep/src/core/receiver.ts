@@ -9,14 +9,33 @@ import type { Volume } from "./volume.ts";
 
 const AT_ONCE: FlushPatience = { delayMs: 0, writes: 0, bytes: 0 };
 
-interface ReceivedWrite {
+class ReceivedWrite extends BlockLock {
+  readonly receiver: Receiver;
   readonly packet: DataPacket | DiscardPacket;
   readonly sizeBytes: number;
   readonly epoch: ReceivedEpoch;
   /** Answers belong to the connection they came from. */
   readonly generation: number;
-  lock: BlockLock | undefined;
-  holdsExtents: boolean;
+  holdsExtents = false;
+
+  constructor(
+    receiver: Receiver,
+    packet: DataPacket | DiscardPacket,
+    sizeBytes: number,
+    epoch: ReceivedEpoch,
+    generation: number,
+  ) {
+    super(LockKind.peerWrite, packet.sector, sizeBytes);
+    this.receiver = receiver;
+    this.packet = packet;
+    this.sizeBytes = sizeBytes;
+    this.epoch = epoch;
+    this.generation = generation;
+  }
+
+  override granted(): void {
+    this.receiver.granted(this);
+  }
 }
 
 /**
@@ -31,8 +50,9 @@ export class Receiver {
   #active = 0;
   #peerReads = 0;
   #throttled = false;
-  /** Something was acknowledged as written since the last barrier flush. */
-  #unflushed = false;
+  /** Writes acknowledged so far, and how many of them the last good barrier flush covered. */
+  #finished = 0;
+  #flushed = 0;
   #held: ReceivedWrite[] = [];
   receivedSectors = 0;
 
@@ -55,7 +75,7 @@ export class Receiver {
 
   /** Writes were acknowledged that a power loss here could still take away. */
   get hasUnflushedWrites(): boolean {
-    return this.#unflushed;
+    return this.#finished > this.#flushed;
   }
 
   get idle(): boolean {
@@ -79,8 +99,9 @@ export class Receiver {
       v.ctx.later(() => done(true));
       return;
     }
+    const covered = this.#finished;
     v.disk.flush((errno) => {
-      if (errno === 0) this.#unflushed = false;
+      if (errno === 0) this.#flushed = Math.max(this.#flushed, covered);
       done(errno === 0);
     });
   }
@@ -91,14 +112,7 @@ export class Receiver {
     const sizeBytes = "data" in packet ? packet.data.length : packet.sizeBytes;
     if (sizeBytes % 512 !== 0 || packet.sector + sizeBytes / 512 > v.sizeSectors) return false;
     this.receivedSectors += sizeBytes >>> 9;
-    const write: ReceivedWrite = {
-      packet,
-      sizeBytes,
-      epoch: this.#epochs.begin(sizeBytes),
-      generation: this.#generation,
-      lock: undefined,
-      holdsExtents: false,
-    };
+    const write = new ReceivedWrite(this, packet, sizeBytes, this.#epochs.begin(sizeBytes), this.#generation);
     this.#active++;
     if (this.#active >= RECEIVED_WRITES_MAX && !this.#throttled) {
       this.#throttled = true;
@@ -118,18 +132,19 @@ export class Receiver {
   }
 
   #begin(write: ReceivedWrite): void {
-    write.lock = new BlockLock(LockKind.peerWrite, write.packet.sector, write.sizeBytes, () => this.#granted(write));
-    this.#v.locks.acquire(write.lock);
+    this.#v.locks.acquire(write);
   }
 
-  #granted(write: ReceivedWrite): void {
+  /** No earlier operation overlaps this write. */
+  granted(write: ReceivedWrite): void {
     const v = this.#v;
     if (!v.hasDisk) {
       this.#finish(write, false);
       return;
     }
     if (v.state.pdsk >= DiskState.Inconsistent || write.generation !== this.#generation) {
-      v.gate.pass(() => this.#submit(write));
+      if (v.gate.passes) this.#submit(write);
+      else v.gate.pass(() => this.#submit(write));
       return;
     }
     // I hold the only copy: what the peer's disk misses has to be on record, as on a Primary without a peer
@@ -170,7 +185,7 @@ export class Receiver {
   #finish(write: ReceivedWrite, ok: boolean): void {
     const v = this.#v;
     const { packet } = write;
-    if (write.lock !== undefined) v.locks.release(write.lock);
+    v.locks.release(write);
     if (write.holdsExtents) {
       const first = Math.floor(packet.sector / AL_EXTENT_SECTORS);
       v.activity.end(first, Math.floor((packet.sector + write.sizeBytes / 512 - 1) / AL_EXTENT_SECTORS));
@@ -184,7 +199,7 @@ export class Receiver {
     v.checkSettled();
     if (write.generation !== this.#generation) return;
     if (ok) {
-      this.#unflushed = true;
+      this.#finished++;
       // The block's bit stays: only a flushed write may be called in sync, and the resync will come by.
       if ((packet.dpFlags & DataFlag.SEND_WRITE_ACK) !== 0) this.#ack(write, "P_WRITE_ACK");
     } else {

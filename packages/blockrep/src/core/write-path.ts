@@ -28,14 +28,14 @@ class ApplicationRequest {
 }
 
 /** A piece of a write that travels in one packet and is tracked until the peer acknowledged its epoch. */
-export class WritePart {
+export class WritePart extends BlockLock {
+  readonly path: WritePath;
   readonly request: ApplicationRequest;
   readonly kind: PartKind;
   readonly sector: number;
   readonly sizeBytes: number;
   readonly data: Uint8Array | undefined;
   readonly fua: boolean;
-  readonly lock: BlockLock;
   /** Token of P_DATA; the peer echoes it. */
   token = 0;
   epoch: SendEpoch | undefined = undefined;
@@ -50,21 +50,26 @@ export class WritePart {
   completed = false;
 
   constructor(
+    path: WritePath,
     request: ApplicationRequest,
     kind: PartKind,
     sector: number,
     sizeBytes: number,
     data: Uint8Array | undefined,
     fua: boolean,
-    granted: (part: WritePart) => void,
   ) {
+    super(LockKind.appWrite, sector, sizeBytes);
+    this.path = path;
     this.request = request;
     this.kind = kind;
     this.sector = sector;
     this.sizeBytes = sizeBytes;
     this.data = data;
     this.fua = fua;
-    this.lock = new BlockLock(LockKind.appWrite, sector, sizeBytes, () => granted(this));
+  }
+
+  override granted(): void {
+    this.path.granted(this);
   }
 
   get firstExtent(): number {
@@ -155,8 +160,8 @@ export class WritePath {
     this.#began();
     for (let at = 0; at < sizeBytes; at += partMax) {
       const length = Math.min(partMax, sizeBytes - at);
-      const bytes = data === undefined ? undefined : data.subarray(at, at + length);
-      v.locks.acquire(new WritePart(request, kind, sector + at / 512, length, bytes, fua, this.#granted).lock);
+      const bytes = data === undefined || length === sizeBytes ? data : data.subarray(at, at + length);
+      v.locks.acquire(new WritePart(this, request, kind, sector + at / 512, length, bytes, fua));
     }
   }
 
@@ -184,18 +189,29 @@ export class WritePath {
     }
   }
 
-  readonly #granted = (part: WritePart): void => {
+  /** No earlier operation overlaps this part. */
+  granted(part: WritePart): void {
     const v = this.#v;
-    if (v.hasDisk) {
-      part.holdsExtents = true;
-      v.activity.begin(part.firstExtent, part.lastExtent, (ok) => {
-        if (!ok) part.holdsExtents = false;
-        v.gate.pass(() => this.#issue(part));
-      });
-    } else {
-      v.gate.pass(() => this.#issue(part));
+    if (!v.hasDisk) {
+      this.#passGate(part);
+      return;
     }
-  };
+    part.holdsExtents = true;
+    if (v.activity.tryBegin(part.firstExtent, part.lastExtent)) {
+      this.#passGate(part);
+      return;
+    }
+    v.activity.begin(part.firstExtent, part.lastExtent, (ok) => {
+      if (!ok) part.holdsExtents = false;
+      this.#passGate(part);
+    });
+  }
+
+  #passGate(part: WritePart): void {
+    const { gate } = this.#v;
+    if (gate.passes) this.#issue(part);
+    else gate.pass(() => this.#issue(part));
+  }
 
   /** The moment that decides where the write goes; the state may have changed while it waited. */
   #issue(part: WritePart): void {
@@ -208,7 +224,7 @@ export class WritePath {
     const local = v.hasDisk;
     // A disk that came while this write waited has no activity-log reference for it.
     if (local && !part.holdsExtents) {
-      this.#granted(part);
+      this.granted(part);
       return;
     }
     const replicate =
@@ -254,18 +270,28 @@ export class WritePath {
     if (syncing) dpFlags |= DataFlag.MAY_SET_IN_SYNC;
     if (syncing || protocol === "C") dpFlags |= DataFlag.SEND_WRITE_ACK;
     else if (protocol === "B") dpFlags |= DataFlag.SEND_RECEIVE_ACK;
-    const head = { volume: v.number, sector: part.sector, idHigh: 0, idLow: part.token, seqNum: v.nextSequence() };
     this.sentSectors += part.sizeBytes >>> 9;
-    if (part.data !== undefined) {
-      v.send({ kind: "P_DATA", ...head, dpFlags, ...v.connection.digestOf(part.data), data: part.data });
-    } else if (part.kind === "discard" || (v.connection.features & Feature.WZEROES) === 0) {
-      v.send({ kind: "P_TRIM", ...head, dpFlags: dpFlags | DataFlag.DISCARD, sizeBytes: part.sizeBytes });
-    } else {
-      const unmap = part.kind === "zero-unmap" ? DataFlag.DISCARD : 0;
-      v.send({ kind: "P_ZEROES", ...head, dpFlags: dpFlags | DataFlag.ZEROES | unmap, sizeBytes: part.sizeBytes });
-    }
+    this.#sendPart(part, dpFlags);
     this.log.joined(part.epoch);
     if (protocol === "A" && !syncing) part.net = "ok";
+  }
+
+  #sendPart(part: WritePart, dpFlags: number): void {
+    const v = this.#v;
+    const { sector, sizeBytes, data } = part;
+    const head = { volume: v.number, sector, idHigh: 0, idLow: part.token, seqNum: v.nextSequence() };
+    if (data !== undefined && !v.connection.hasDigest) {
+      // written out: every packet of the data path has the same shape
+      const { volume, idHigh, idLow, seqNum } = head;
+      v.send({ kind: "P_DATA", volume, sector, idHigh, idLow, seqNum, dpFlags, data });
+    } else if (data !== undefined) {
+      v.send({ kind: "P_DATA", ...head, dpFlags, ...v.connection.digestOf(data), data });
+    } else if (part.kind === "discard" || (v.connection.features & Feature.WZEROES) === 0) {
+      v.send({ kind: "P_TRIM", ...head, dpFlags: dpFlags | DataFlag.DISCARD, sizeBytes });
+    } else {
+      const unmap = part.kind === "zero-unmap" ? DataFlag.DISCARD : 0;
+      v.send({ kind: "P_ZEROES", ...head, dpFlags: dpFlags | DataFlag.ZEROES | unmap, sizeBytes });
+    }
   }
 
   #writeLocally(part: WritePart): void {
@@ -293,7 +319,8 @@ export class WritePath {
       part.completed = true;
       if (part.epoch !== undefined && !part.netDone) this.log.completed(part.epoch);
       // What the application hears must not be newer than what the metadata says about the two disks.
-      this.#v.gate.pass(() => this.#finishPart(part, good ? 0 : Errno.io));
+      if (this.#v.gate.passes) this.#finishPart(part, good ? 0 : Errno.io);
+      else this.#v.gate.pass(() => this.#finishPart(part, good ? 0 : Errno.io));
     }
     if (part.holdsExtents && part.netDone && part.local !== "pending" && part.completed) {
       part.holdsExtents = false;
@@ -306,7 +333,7 @@ export class WritePath {
       part.holdsExtents = false;
       this.#v.activity.end(part.firstExtent, part.lastExtent);
     }
-    this.#v.locks.release(part.lock);
+    this.#v.locks.release(part);
     const request = part.request;
     if (errno !== 0) request.errno = errno;
     request.open--;

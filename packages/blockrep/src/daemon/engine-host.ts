@@ -171,7 +171,18 @@ export class EngineHost implements EngineSink {
 
   write(volume: number, sector: number, data: Uint8Array, fua: boolean, done: RequestDone): void {
     const id = this.#request({ done, target: undefined });
-    this.#input(() => this.engine.write(id, volume, sector, data, fua));
+    if (this.#inEngine || this.#stopped) {
+      this.#input(() => this.engine.write(id, volume, sector, data, fua));
+      return;
+    }
+    this.beginTurn();
+    this.#inEngine = true;
+    try {
+      this.engine.write(id, volume, sector, data, fua);
+    } finally {
+      this.#inEngine = false;
+      this.endTurn();
+    }
   }
 
   flush(volume: number, done: RequestDone): void {
