@@ -17,7 +17,7 @@ async function withPair(sizeBytes: number, body: (pair: KernelPair) => Promise<v
     await body(pair);
   } catch (error) {
     const log = await pair.kernel.kernelLog(40).catch(String);
-    throw new Error(`${error instanceof Error ? error.stack : error}\nkernel log of nodo2:\n${log}`);
+    throw new Error(`${error instanceof Error ? error.stack : String(error)}\nkernel log of nodo2:\n${log}`);
   } finally {
     await pair.lab.down();
   }

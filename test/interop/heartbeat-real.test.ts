@@ -26,7 +26,7 @@ async function withCluster(
   try {
     await body(cluster);
   } catch (error) {
-    throw new Error(`${error instanceof Error ? error.stack : error}\n${await cluster.report().catch(String)}`);
+    throw new Error(`${error instanceof Error ? error.stack : String(error)}\n${await cluster.report().catch(String)}`);
   } finally {
     await cluster.lab.down();
   }

@@ -174,6 +174,6 @@ const COMMON = new Set(["t", "src", "srcuuid", "seq", "hg", "ts", "ld", "ttl", "
 export function brief(message: HaMessage): string {
   const own = message.fields
     .filter((field: HaField) => !COMMON.has(field.name) && field.type === 0)
-    .map((field: HaField) => `${field.name}=${String(field.value)}`);
+    .map((field: HaField) => `${field.name}=${typeof field.value === "string" ? field.value : "(nested)"}`);
   return [message.type, ...own].join(" ");
 }

@@ -66,7 +66,9 @@ export class KernelPair {
   /** Wait until both say so. `kernel` is for /proc/drbd, `ours` for our status: connection role/peer-role disk/peer-disk. */
   async settle(kernel: RegExp, ours: RegExp, timeoutMs = 60_000): Promise<void> {
     await this.kernel.waitFor(kernel, timeoutMs).catch(async (error: unknown) => {
-      throw new Error(`${error instanceof Error ? error.message : error}\nours: ${await this.blockrep.statusText()}`);
+      throw new Error(
+        `${error instanceof Error ? error.message : String(error)}\nours: ${await this.blockrep.statusText()}`,
+      );
     });
     let seen = "";
     const reached = await waitFor(

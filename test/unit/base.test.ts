@@ -20,7 +20,10 @@ test("Prng: below() stays below and reaches every value", () => {
   const prng = new Prng(1);
   const seen = new Set<number>();
   for (let i = 0; i < 1000; i++) seen.add(prng.below(5));
-  assert.deepEqual([...seen].sort(), [0, 1, 2, 3, 4]);
+  assert.deepEqual(
+    [...seen].sort((a, b) => a - b),
+    [0, 1, 2, 3, 4],
+  );
 });
 
 test("nearestWord: finds the misspelt directive, and nothing for a stranger", () => {

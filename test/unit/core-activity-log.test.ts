@@ -67,7 +67,10 @@ test("activity log: the least recently used extent without references leaves fir
   log.release(1, 1); // 1 is the youngest now, 0 is still referenced
   assert.equal(log.prepare(100, 101), "prepared");
   const transaction = log.begin();
-  assert.deepEqual([...(transaction?.evicted ?? [])].sort(), [2, 3]);
+  assert.deepEqual(
+    [...(transaction?.evicted ?? [])].sort((a, b) => a - b),
+    [2, 3],
+  );
   assert.equal(transaction?.block.context[0], 66, "context is the state before");
   log.commit();
   assert.deepEqual([log.isHot(0), log.isHot(1), log.isHot(2), log.isHot(100)], [true, true, false, true]);

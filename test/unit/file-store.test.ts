@@ -25,7 +25,7 @@ function disk(name: string, sizeBytes: number): string {
   return path;
 }
 
-test("file store: what cannot be opened says why and what to do", () => {
+test("file store: what cannot be opened says why and what to do", async () => {
   const cases: readonly (readonly [string, string, RegExp])[] = [
     [join(folder, "none"), ErrorCode.storeMissing, /does not exist; correct "disk"/],
     [folder, ErrorCode.storeMissing, /is a directory/],
@@ -39,7 +39,7 @@ test("file store: what cannot be opened says why and what to do", () => {
     code: ErrorCode.storeTooSmall,
     message: /4096 bytes, and 8192 are needed/,
   });
-  FileStore.open(small).close(); // the refusal gave the lock back
+  await FileStore.open(small).close(); // the refusal gave the lock back
 });
 
 test("file store: a second opener is refused and told who has it", async () => {

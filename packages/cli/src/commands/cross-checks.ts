@@ -31,7 +31,7 @@ export function crossChecks(heartbeat: LoadedConfig, drbd: DrbdConfig | undefine
           hint: names.size === 0 ? "it has none" : `it has ${[...names].join(", ")}`,
         });
       }
-      if (resource.kind === "filesystem" && /^\/dev\/drbd/.test(resource.device) && !devices.has(resource.device)) {
+      if (resource.kind === "filesystem" && resource.device.startsWith("/dev/drbd") && !devices.has(resource.device)) {
         findings.push({
           severity: "warning",
           at: resource.at,

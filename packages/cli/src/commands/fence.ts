@@ -1,4 +1,5 @@
 import { Command } from "commander";
+import { textOf } from "../control/protocol.ts";
 import { CommandFailure, complain, print } from "./context.ts";
 import { callHeartbeat } from "./control.ts";
 
@@ -15,7 +16,7 @@ function fenceConfirmCommand(): Command {
     .description("say that a node whose reset is waited for is surely down: the takeover goes on")
     .argument("<node>", "the dead node; if it still runs, services and data are damaged")
     .action(async (node: string) => {
-      print(String(await callHeartbeat("fence-confirm", { node: node.toLowerCase() })));
+      print(textOf(await callHeartbeat("fence-confirm", { node: node.toLowerCase() })));
     });
 }
 

@@ -1,4 +1,5 @@
 import { Argument, Command } from "commander";
+import { textOf } from "../control/protocol.ts";
 import { print } from "./context.ts";
 import { callHeartbeat } from "./control.ts";
 
@@ -20,6 +21,6 @@ function move(name: "standby" | "takeover", description: string): Command {
     )
     .action(async (set: string) => {
       const result = await callHeartbeat(name, { set: set === "failback" ? "foreign" : set });
-      print(String(result));
+      print(textOf(result));
     });
 }

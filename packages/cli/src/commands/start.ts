@@ -3,6 +3,7 @@ import { type ResolvedResource, readDrbdConf } from "@hacluster/blockrep";
 import { loadHeartbeatConfig } from "@hacluster/heartbeat";
 import { Command } from "commander";
 import { requireDrbdConfig, requireHeartbeatConfig, resolveNamed } from "../configuration.ts";
+import { textOf } from "../control/protocol.ts";
 import { startDaemon } from "../daemon/start-up.ts";
 import { CommandFailure, complain, print } from "./context.ts";
 import { callHeartbeat, clusterStatusIfRunning } from "./control.ts";
@@ -20,7 +21,7 @@ export function startCommand(): Command {
       requireHeartbeatConfig();
       const resources = readDrbdConf() === undefined ? [] : resolveNamed(requireDrbdConfig(), "all");
       if ((await clusterStatusIfRunning()) !== undefined) {
-        print(`the cluster runs here already: ${String(await callHeartbeat("start"))}`);
+        print(`the cluster runs here already: ${textOf(await callHeartbeat("start"))}`);
         return;
       }
       refuseBesideHeartbeat();

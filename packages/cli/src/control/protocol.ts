@@ -16,6 +16,11 @@ export type ControlValue =
   | readonly ControlValue[]
   | { readonly [key: string]: ControlValue };
 
+/** The text of a value that is meant to be one; anything else is `otherwise`. */
+export function textOf(value: ControlValue | undefined, otherwise = ""): string {
+  return typeof value === "string" ? value : otherwise;
+}
+
 export interface ControlRequest {
   readonly id: number;
   readonly method: string;

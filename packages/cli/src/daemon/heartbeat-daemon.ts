@@ -12,7 +12,7 @@ import {
   readNodeName,
 } from "@hacluster/heartbeat";
 import type { Logger } from "pino";
-import type { ControlValue } from "../control/protocol.ts";
+import { type ControlValue, textOf } from "../control/protocol.ts";
 import { ControlServer } from "../control/server.ts";
 import { HEARTBEAT_PID_FILE, HEARTBEAT_SOCKET, HEARTBEAT_STATE_FOLDER } from "../paths.ts";
 import { Alarms } from "./alarms.ts";
@@ -218,16 +218,16 @@ export class HeartbeatDaemon {
         return null;
       case "standby":
       case "takeover": {
-        const set = String(params["set"] ?? "all");
+        const set = textOf(params["set"], "all");
         if (!SETS.has(set)) throw new HaError(ErrorCode.unsupported, `"${set}" is none of local, foreign, all`);
         return this.#command({ kind: method, set: set as Exclude<GroupSet, "none"> });
       }
       case "start":
         return this.#command({ kind: "start" });
       case "fence-confirm":
-        return this.#command({ kind: "fence-confirm", node: String(params["node"] ?? "") });
+        return this.#command({ kind: "fence-confirm", node: textOf(params["node"]) });
       case "outdate-peer": {
-        const resource = String(params["resource"] ?? "");
+        const resource = textOf(params["resource"]);
         const timeoutMs = Number(params["timeoutMs"] ?? 60_000);
         const { text, exitCode } = await this.#ask({ kind: "outdate-peer", resource, timeoutMs });
         return { text, exitCode: exitCode ?? 1 };
