@@ -9,7 +9,7 @@ import { missing, type Needs, skipUnless } from "../support/requires.ts";
 const NEEDS: Needs = {
   root: true,
   namespaces: true,
-  programs: { ip: "iproute2", arping: "iputils-arping", stdbuf: "coreutils", nft: "nftables" },
+  programs: { ip: "iproute2", arping: "iputils-arping", perl: "perl-base", nft: "nftables" },
 };
 const MAC_OF_CLIENT = "02:00:00:00:00:64";
 const HA_CF = `keepalive 100ms
@@ -58,6 +58,7 @@ describe("address conflict", () => {
 
   test("the second address of the line is in use: the first is given back, status names the machine", async (t) => {
     if (needed(t)) return;
+    await node.must(["ip", "address", "add", "192.168.0.201/24", "dev", "eth0"]);
     await node.must(["hacluster", "start"], { timeoutMs: 20_000 });
     assert.ok(await groupIs("failed"), JSON.stringify(await status()));
     assert.deepEqual(await addresses(), ["27"]);
@@ -74,6 +75,7 @@ describe("address conflict", () => {
     assert.match(shown.stdout, new RegExp(`192\\.168\\.0\\.202 is in use on eth0.*${MAC_OF_CLIENT}`));
     const log = await node.readFile("/var/log/ha-log");
     assert.match(log, /"event":"address\.conflict"/);
+    assert.match(log, /192\.168\.0\.201 was left on eth0 by an earlier run and is removed/);
   });
 
   test("once the address is free the line starts; a conflict after that is an alarm within seconds", async (t) => {

@@ -16,8 +16,8 @@ const NEEDS: Needs = {
 };
 const RUNNER = join(dirname(fileURLToPath(import.meta.url)), "../support/run-resources.js");
 const MAC_OF_NODO2 = "02:00:00:00:00:1c";
-/** The probe's window is 40 ms; processes on a busy machine take their time to start. */
-const TAKE_LIMIT_MS = 400;
+/** The probe's window is 40 ms; the three processes take 20 ms, and on a busy machine as long as they like. */
+const TAKE_LIMIT_MS = 1500;
 
 async function run(node: LabNode, steps: readonly Step[], options: Partial<Job> = {}): Promise<Report> {
   return JSON.parse(await node.must(["node", RUNNER, JSON.stringify({ ...options, steps })])) as Report;
@@ -65,6 +65,7 @@ describe("addresses", () => {
         { run: resource, action: "status" },
         { run: resource, action: "start" },
       ]);
+      t.diagnostic(`taken in ${Math.round(first(report).ms)} ms`);
       const [start, , status, again] = report.outcomes as [Outcome, Outcome, Outcome, Outcome];
       assert.equal(start.result?.exitCode, 0, start.result?.output);
       assert.ok(start.ms < TAKE_LIMIT_MS, `${start.ms} ms`);
@@ -95,6 +96,7 @@ describe("addresses", () => {
         { run: resource, action: "start" },
       ]);
       const { result, ms } = first(report);
+      t.diagnostic(`refused in ${Math.round(ms)} ms`);
       assert.equal(result?.exitCode, 1);
       assert.match(result.output, new RegExp(`${address} is in use on eth0 by another machine.*${MAC_OF_NODO2}`));
       assert.ok(ms < TAKE_LIMIT_MS, `${ms} ms`);

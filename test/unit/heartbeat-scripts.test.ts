@@ -5,7 +5,6 @@ import { dirname, join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { Diagnostics } from "@hacluster/blockrep/base";
 import { parseHaclusterConf } from "@hacluster/heartbeat/unstable/config/hacluster-conf";
-import { macIn } from "@hacluster/heartbeat/unstable/drivers/addresses/address-probe";
 import { canonicalAddress, parseAddressList } from "@hacluster/heartbeat/unstable/drivers/addresses/local-addresses";
 import { nameArguments, parseInstanceFile, parseMetaData } from "@hacluster/heartbeat/unstable/drivers/ocf-agent";
 import { isBelow, parseMountInfo } from "@hacluster/heartbeat/unstable/drivers/resources/mounts";
@@ -118,17 +117,12 @@ test("runCommand: an abort ends the command and all it started", async () => {
   assert.notEqual(result.exitCode, 0);
 });
 
-test("addresses: the kernel's spelling, the list of ip, the answers of arping and of neighbours", () => {
+test("addresses: the kernel's spelling, the list of ip", () => {
   assert.equal(canonicalAddress("FD00:0:0:0::0029"), "fd00::29");
   assert.equal(canonicalAddress("fe80::1%eth0"), "fe80::1");
   assert.equal(canonicalAddress("10.0.0.1"), "10.0.0.1");
   const list = `[{},{"ifname":"eth0","operstate":"DOWN","addr_info":[{"family":"inet","local":"10.0.0.1","prefixlen":32,"label":"eth0:1"},{}]}]`;
   assert.deepEqual(parseAddressList(list), [{ address: "10.0.0.1", interfaceName: "eth0", prefixBits: 32 }]);
-  const arping = "ARPING 10.9.0.2 from 0.0.0.0 v0\nUnicast reply from 10.9.0.2 [D6:40:9F:3B:11:7E]  0.525ms\n";
-  assert.equal(macIn(arping), "d6:40:9f:3b:11:7e");
-  assert.equal(macIn("sent\n"), undefined);
-  assert.equal(macIn("sent\n02:00:00:00:00:1c\n"), "02:00:00:00:00:1c");
-  assert.equal(macIn("sent\nunknown\n"), "unknown");
 });
 
 test("parseMountInfo: device, target, type and source; octal blanks; optional fields of any number", () => {

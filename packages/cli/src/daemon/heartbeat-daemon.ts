@@ -107,7 +107,8 @@ export class HeartbeatDaemon {
     this.#reportScripts();
     this.#companions.start();
     this.#storage.start();
-    await this.#runner.prepare(this.#options.config.haresources.groups.flatMap((group) => group.resources));
+    // takes its time for OCF agents, which nobody waits for: a restart inside the dead time must not become late by it
+    void this.#runner.prepare(this.#options.config.haresources.groups.flatMap((group) => group.resources));
     if (this.#checkMs > 0) {
       this.#checkTimer = setInterval(() => void this.#runner.checkConflicts(), this.#checkMs);
     }
@@ -138,6 +139,7 @@ export class HeartbeatDaemon {
     }
     const uuid = loadUuid(HEARTBEAT_STATE_FOLDER, haCf.uuidFrom, this.#name);
     const journal = this.#companions.takeEarlier();
+    await this.#removeLeftovers(journal ?? []);
     this.#node = new ClusterNode({
       config: this.#options.config,
       identity: { node: this.#name, uuid, generation, ...(journal === undefined ? {} : { journal }) },
@@ -175,6 +177,21 @@ export class HeartbeatDaemon {
       `node ${this.#name} starts with generation ${generation}`,
     );
     await this.#node.start();
+  }
+
+  /**
+   * Addresses that are on an interface though this daemon did not run their group a moment ago may be the other node's by
+   * now: they go before the first packet leaves.
+   */
+  async #removeLeftovers(adopted: readonly string[]): Promise<void> {
+    const { groups } = this.#options.config.haresources;
+    const kept = groups.filter((group) => adopted.includes(group.key)).flatMap((group) => group.resources);
+    try {
+      const said = await this.#runner.removeLeftovers(groups, new Set(kept.map((resource) => resource.text)));
+      for (const text of said) this.#log.warn({ event: "address.leftover" }, text);
+    } catch (error) {
+      this.#log.error({ event: "address.leftover" }, `cannot look for leftover addresses: ${String(error)}`);
+    }
   }
 
   async #restart(reason: string, delayMs: number): Promise<void> {
