@@ -1,6 +1,7 @@
 import { HaError } from "@hacluster/blockrep/base";
 import { Command, CommanderError } from "commander";
 import { blockrepCommand } from "./commands/blockrep/blockrep.ts";
+import { clStatusCommand } from "./commands/cl-status.ts";
 import { configCommand } from "./commands/config.ts";
 import { CommandFailure, complain, exitCodeOf } from "./commands/context.ts";
 import { daemonCommand } from "./commands/daemon.ts";
@@ -35,6 +36,7 @@ First steps on two nodes:
   program.addCommand(stopCommand());
   program.addCommand(statusCommand());
   for (const command of moveCommands()) program.addCommand(command);
+  program.addCommand(clStatusCommand());
   for (const command of fenceCommands()) program.addCommand(command);
   program.addCommand(blockrepCommand());
   program.addCommand(configCommand());
@@ -51,10 +53,25 @@ First steps on two nodes:
 /** Entry point of the `hacluster` command. Sets the exit code; never throws. */
 export async function main(argv: readonly string[]): Promise<void> {
   try {
-    await createProgram().parseAsync([...argv]);
+    await createProgram().parseAsync(withOldName(argv));
   } catch (error) {
     process.exitCode = report(error);
   }
+}
+
+/** Names under which a link to this program may stand: the commands of Heartbeat and dopd that scripts call. */
+const OLD_NAMES: ReadonlyMap<string, string> = new Map([
+  ["cl_status", "cl_status"],
+  ["hb_standby", "standby"],
+  ["hb_takeover", "takeover"],
+  ["drbd-peer-outdater", "outdate-peer"],
+]);
+
+/** Called as `hb_standby local`, the program does `hacluster standby local`. */
+export function withOldName(argv: readonly string[]): string[] {
+  const [node = "", script = "", ...args] = argv;
+  const command = OLD_NAMES.get(script.slice(script.lastIndexOf("/") + 1));
+  return command === undefined ? [...argv] : [node, script, command, ...args];
 }
 
 function report(error: unknown): number {
