@@ -7,8 +7,15 @@ import { Diagnostics, formatDiagnostic } from "@hacluster/blockrep/base";
 import { checkAuthkeysMode, parseAuthkeys } from "@hacluster/heartbeat/unstable/config/authkeys";
 import { ownNodeMissing, parseHaCf } from "@hacluster/heartbeat/unstable/config/ha-cf";
 import { HA_CF_DIRECTIVES } from "@hacluster/heartbeat/unstable/config/ha-cf-directives";
+import { monitorPolicyOf, parseHaclusterConf } from "@hacluster/heartbeat/unstable/config/hacluster-conf";
 import { parseHaresources } from "@hacluster/heartbeat/unstable/config/haresources";
-import type { AuthKeys, HaCf, Haresources } from "@hacluster/heartbeat/unstable/config/model";
+import type {
+  AuthKeys,
+  HaCf,
+  HaclusterConf,
+  Haresources,
+  MonitorPolicy,
+} from "@hacluster/heartbeat/unstable/config/model";
 import { serializeAuthkeys, serializeHaCf, serializeHaresources } from "@hacluster/heartbeat/unstable/config/serialize";
 import { formatTimeMs, parseTimeMs, prefixBitsOfNetmask } from "@hacluster/heartbeat/unstable/config/values";
 import type { SigningKeys } from "@hacluster/heartbeat/unstable/wire/auth";
@@ -220,8 +227,7 @@ test("ha.cf: warnings say what will not happen", () => {
     ["node nodo3", /warning: haresources serves two nodes/],
     ["warntime 40", /warning: warntime \(40000ms\) is not below deadtime/],
     ["realtime on", /^ha\.cf:7:1: warning: realtime has no meaning here: the service unit sets priorities$/],
-    ["watchdog /dev/watchdog", /^ha\.cf:7:1: warning: watchdog is not implemented yet$/],
-    ["respawn hacluster /usr/lib/heartbeat/ipfail", /warning: respawn is not implemented yet/],
+    ["hbaping HBA", /^ha\.cf:7:1: warning: hbaping has no meaning here: .*it counts as no ping node$/],
     ["apiauth ipfail uid=hacluster", /warning: apiauth has no meaning here/],
     ["keepalive 3", /^ha\.cf:7:11: warning: keepalive 3 replaces keepalive 2 of line 1/],
     ["udpport 700", /warning: udpport does not reach the media above it/],
@@ -475,4 +481,67 @@ test("property: no text makes a parser throw", () => {
     }),
     { numRuns: 200 },
   );
+});
+
+test("ha.cf: fencing, ping nodes, clients and the watchdog are implemented", () => {
+  for (const line of [
+    "watchdog /dev/watchdog",
+    "respawn hacluster /usr/lib/heartbeat/ipfail",
+    "failfast root /usr/local/bin/client",
+    "stonith_host * external/ipmi nodo2 192.168.0.128 admin secret",
+    "stonith fence_virsh /etc/ha.d/virsh.conf",
+    "ping 192.168.0.1",
+    "ping_group routers 192.168.0.1 192.168.0.2",
+    "deadping 60",
+  ]) {
+    assert.deepEqual(oneMore(line), [], line);
+  }
+});
+
+function conf(text: string): { conf: HaclusterConf; findings: string[] } {
+  const diagnostics = new Diagnostics();
+  const haresources = parseHaresources(
+    "nodo1 IPaddr2::10.0.0.1 Filesystem::/dev/drbd0::/srv::ext4::ro,size=1 apache2\n",
+    "haresources",
+    diagnostics,
+  );
+  const parsed = parseHaclusterConf(text, "hacluster.conf", diagnostics, haresources);
+  return { conf: parsed, findings: diagnostics.items.map(formatDiagnostic) };
+}
+
+test("hacluster.conf: a rule for the resource counts before one for its script, and that before the one for all", () => {
+  const { conf: parsed, findings } = conf(`# comment
+monitor interval=5s window=1h  # all
+monitor apache2 failures=1 timeout=500ms
+monitor Filesystem::/dev/drbd0::/srv::ext4::ro,size=1 off
+monitor Filesystem interval=2m
+fence timeout=90
+`);
+  assert.deepEqual(findings, []);
+  const of = (text: string): MonitorPolicy | undefined =>
+    monitorPolicyOf(parsed, { text, script: text.split("::")[0] ?? "" });
+  assert.deepEqual(of("IPaddr2::10.0.0.1"), { intervalMs: 5000, timeoutMs: 60_000, failures: 3, windowMs: 3_600_000 });
+  assert.deepEqual(of("apache2"), { intervalMs: 10_000, timeoutMs: 500, failures: 1, windowMs: 600_000 });
+  assert.equal(of("Filesystem::/dev/drbd0::/srv::ext4::ro,size=1"), undefined);
+  assert.equal(of("Filesystem::/dev/drbd1::/x")?.intervalMs, 120_000);
+  assert.equal(parsed.fenceTimeoutMs, 90_000);
+  assert.equal(monitorPolicyOf(undefined, { text: "apache2", script: "apache2" }), undefined, "off without the file");
+});
+
+test("hacluster.conf: what cannot be understood is an error with its place", () => {
+  const cases: [string, RegExp][] = [
+    ["watch apache2", /^hacluster\.conf:1:1: error: unknown directive "watch"/],
+    ["monitr", /unknown directive "monitr"; write "monitor"/],
+    ["monitor interval=0", /^hacluster\.conf:1:9: error: monitor: interval "0" is not a time of at least 100ms/],
+    ["monitor interval=10x", /interval "10x" is not a time/],
+    ["monitor failures=-1", /failures "-1" is not a number 0\.\.1000/],
+    ["monitor apache2 often", /^hacluster\.conf:1:17: error: monitor: "often" is neither a setting nor off/],
+    ["monitor apahce2", /warning: monitor apahce2: haresources has no such resource; write "apache2"/],
+    ["fence timeout=0", /error: fence: "timeout=0" is not timeout=TIME/],
+  ];
+  for (const [line, expected] of cases) {
+    const { findings } = conf(line);
+    assert.equal(findings.length, 1, line);
+    assert.match(findings[0]!, expected);
+  }
 });

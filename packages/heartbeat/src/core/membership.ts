@@ -175,7 +175,7 @@ export class Membership {
       this.#context.count("messagesRefused");
       return;
     }
-    const gapMs = nowMs - this.#peerLastStatusMs;
+    const gapMs = Math.round(nowMs - this.#peerLastStatusMs);
     if (this.#peerHeard && this.#peer !== "dead" && gapMs > config.warntimeMs) {
       this.#context.event(
         gapMs > config.deadtimeMs ? "crit" : "warn",
@@ -259,7 +259,8 @@ export class Membership {
   }
 
   #declareDead(): void {
-    const silenceMs = this.#context.nowMs - (this.#peerHeard ? this.#peerLastHeardMs : this.#context.startedMs);
+    const sinceMs = this.#peerHeard ? this.#peerLastHeardMs : this.#context.startedMs;
+    const silenceMs = Math.round(this.#context.nowMs - sinceMs);
     this.#context.event("warn", "node.dead", `node ${this.#context.peer}: is dead (silent for ${silenceMs} ms)`, {
       node: this.#context.peer ?? "",
       silenceMs,

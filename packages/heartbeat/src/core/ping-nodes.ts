@@ -84,7 +84,7 @@ export class PingNodes {
     if (node.status === to) return;
     const from = node.status;
     node.status = to;
-    const silenceMs = this.#context.nowMs - node.lastHeardMs;
+    const silenceMs = Math.round(this.#context.nowMs - node.lastHeardMs);
     const text =
       to === "ping" ? `ping node ${node.name} answers` : `ping node ${node.name} is dead (silent for ${silenceMs} ms)`;
     this.#context.event(to === "dead" ? "warn" : "info", "ping.status", text, { node: node.name, from, to });
