@@ -176,6 +176,12 @@ export class Application {
     }
   }
 
+  /** With protocol A an acknowledged flush says nothing about the peer, unless nothing was on its way. */
+  #flushReaches(node: SimNode): boolean {
+    const { protocol } = this.#world.scenario.options.net;
+    return protocol !== "A" || !this.#world.shared || node.engine?.snapshot().volumes[0]?.epochs === 0;
+  }
+
   #flush(node: SimNode): void {
     const world = this.#world;
     const model = this.#model(node);
@@ -188,7 +194,7 @@ export class Application {
         if (errno === 0) {
           this.#judgeHolders(node, model);
           if (world.tracing) world.trace(`flushed stamp ${began}`);
-          model.flushed(began);
+          if (this.#flushReaches(node)) model.flushed(began);
         }
         this.#ended(node, life);
       },

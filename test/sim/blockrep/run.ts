@@ -93,7 +93,7 @@ function fault(world: World, node: SimNode): () => void {
     return () => {
       if (node.engine === undefined) return;
       world.note(`${node.index} process dies`);
-      node.processCrash();
+      world.processCrash(node);
       world.operator.nodeDied(node);
     };
   }

@@ -9,6 +9,8 @@ import { SimNode } from "./node.ts";
 import { Operator } from "./operator.ts";
 import { type Scenario, type SimOptions, scenarioOf } from "./options.ts";
 
+/** Seeds of the choice of features are far from those of the course of events. */
+const FEATURE_SEEDS = 1_000_000;
 const SYNCED_UUID = 0x9b10df57fab8a2aen;
 
 /** Two machines, a network, an application and an operator, in virtual time. One seed decides everything. */
@@ -32,7 +34,7 @@ export class World {
   constructor(seed: number, options: SimOptions) {
     this.prng = new Prng(seed);
     this.options = options;
-    this.scenario = scenarioOf(this.prng, options);
+    this.scenario = scenarioOf(this.prng, new Prng(seed + FEATURE_SEEDS), options);
     this.network = new Network(this);
     const model = new Model();
     this.nodes = [new SimNode(this, 0, model), new SimNode(this, 1, model)];
@@ -119,13 +121,32 @@ export class World {
     node.model = ahead.model.clone(++this.stamp);
     ahead.model.soloAcks = 0;
     node.model.soloAcks = 0;
+    if (this.#protocol === "A") node.model.lostUnflushed();
+  }
+
+  get #protocol(): string {
+    return this.scenario.options.net.protocol;
   }
 
   powerLoss(node: SimNode): void {
     const other = this.other(node);
+    const primary = node.engine?.snapshot().role === Role.Primary;
     if (this.shared && other.machineUp) this.fallBehind(node);
     node.model.lostUnflushed();
+    // protocol A acknowledges what the peer may never have got
+    if (primary && this.#protocol === "A" && !this.shared) other.model.lostUnflushed();
     node.powerLoss();
+  }
+
+  processCrash(node: SimNode): void {
+    const primary = node.engine?.snapshot().role === Role.Primary;
+    // what was acknowledged may have been in the memory of the secondary only (B), or not even there (A)
+    if (this.#protocol !== "C" && this.shared && !(primary && this.#protocol === "B")) {
+      const behind = primary ? this.other(node) : node;
+      this.fallBehind(behind);
+      behind.model.lostUnflushed();
+    }
+    node.processCrash();
   }
 
   /** The disk of a node failed an operation; what it held since its last flush is uncertain. */

@@ -78,9 +78,7 @@ const PROXY = "DRBD Proxy is a separate product; the peers connect directly";
 const syncer = true;
 
 const net: readonly OptionSpec[] = [
-  spec("net", "protocol", choice("C", "B", "A"), {
-    laterValues: { A: "protocol C is used until A is implemented", B: "protocol C is used until B is implemented" },
-  }),
+  spec("net", "protocol", choice("C", "B", "A")),
   spec("net", "timeout", number(1, 600, 60, "0.1 s")),
   spec("net", "connect-int", number(1, 120, 10, "s")),
   spec("net", "ping-int", number(1, 120, 10, "s")),

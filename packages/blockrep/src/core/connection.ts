@@ -262,7 +262,11 @@ export class Connection {
     if (bytes < this.sendQueueBytes || this.sendQueueBytes === 0) this.#sendStalledMs = this.ctx.nowMs;
     if (bytes === 0) this.#sendStalledMs = Infinity;
     this.sendQueueBytes = bytes;
-    if (bytes < SEND_QUEUE_BYTES_HIGH && this.up) for (const v of this.volumes) v.resync.continueBitmap();
+    if (bytes >= SEND_QUEUE_BYTES_HIGH || !this.up) return;
+    for (const v of this.volumes) {
+      v.resync.continueBitmap();
+      v.writes.sendQueueShrank();
+    }
   }
 
   throttle(reason: number, on: boolean): void {
@@ -318,7 +322,9 @@ export class Connection {
 
   #offer(): FeatureOffer {
     const { protocolMin, protocolMax } = this.ctx.options;
-    return { protocolMin, protocolMax, featureFlags: FEATURES_ALL | FEATURE_FLUSH_WAITS_FOR_BARRIERS };
+    // with protocol A a flush here does not wait for the peer, so that its epochs must not overtake each other
+    const own = this.protocol === "A" ? 0 : FEATURE_FLUSH_WAITS_FOR_BARRIERS;
+    return { protocolMin, protocolMax, featureFlags: FEATURES_ALL | own };
   }
 
   #dataPacket(packet: Packet): void {

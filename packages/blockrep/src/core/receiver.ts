@@ -118,7 +118,6 @@ export class Receiver {
       this.#throttled = true;
       v.ctx.sink.throttle("data-socket", true);
     }
-    if ((packet.dpFlags & DataFlag.SEND_RECEIVE_ACK) !== 0) this.#ack(write, "P_RECV_ACK");
     if (this.#epochs.waiting > 0 && v.connection.strictEpochs) this.#held.push(write);
     else this.#begin(write);
     return true;
@@ -132,6 +131,8 @@ export class Receiver {
   }
 
   #begin(write: ReceivedWrite): void {
+    // only what will be written whatever becomes of the connection counts as received
+    if ((write.packet.dpFlags & DataFlag.SEND_RECEIVE_ACK) !== 0) this.#ack(write, "P_RECV_ACK");
     this.#v.locks.acquire(write);
   }
 
@@ -190,13 +191,7 @@ export class Receiver {
       const first = Math.floor(packet.sector / AL_EXTENT_SECTORS);
       v.activity.end(first, Math.floor((packet.sector + write.sizeBytes / 512 - 1) / AL_EXTENT_SECTORS));
     }
-    if ("data" in packet) v.ctx.sink.releaseBytes(packet.data);
-    this.#active--;
-    if (this.#throttled && this.#active <= RECEIVED_WRITES_MAX / 2) {
-      this.#throttled = false;
-      v.ctx.sink.throttle("data-socket", false);
-    }
-    v.checkSettled();
+    this.#forget(write);
     if (write.generation !== this.#generation) return;
     if (ok) {
       this.#finished++;
@@ -208,6 +203,18 @@ export class Receiver {
       this.#ack(write, "P_NEG_ACK");
     }
     this.#epochs.end(write.epoch);
+  }
+
+  /** It is written, or never will be. */
+  #forget({ packet }: ReceivedWrite): void {
+    const v = this.#v;
+    if ("data" in packet) v.ctx.sink.releaseBytes(packet.data);
+    this.#active--;
+    if (this.#throttled && this.#active <= RECEIVED_WRITES_MAX / 2) {
+      this.#throttled = false;
+      v.ctx.sink.throttle("data-socket", false);
+    }
+    v.checkSettled();
   }
 
   #ack(write: ReceivedWrite, kind: "P_RECV_ACK" | "P_WRITE_ACK" | "P_NEG_ACK"): void {

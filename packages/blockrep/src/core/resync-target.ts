@@ -275,6 +275,7 @@ export class ResyncTarget {
       return;
     }
     this.#finishing = true;
+    this.#stepAt = Infinity;
     v.finishAsTarget(this.#failed.size);
   }
 }

@@ -8,6 +8,7 @@ import {
   APPLICATION_REQUESTS_MAX,
   DISCARD_PART_BYTES_MAX,
   DISCARD_PART_BYTES_MAX_OLD,
+  SEND_QUEUE_BYTES_HIGH,
   WRITE_PART_BYTES_MAX,
 } from "./limits.ts";
 import { Errno, type RequestId } from "./ports.ts";
@@ -92,7 +93,8 @@ interface FlushWait {
 
 /**
  * What happens to a write of the application: overlap → activity log → epoch, then locally and on the wire side by side →
- * completion when the local disk and (protocol C) the peer have it → the end, when the peer acknowledged the barrier.
+ * completion when the local disk has it and the peer has it on disk (protocol C), in memory (B) or on the way (A) → the
+ * end, when the peer acknowledged the barrier.
  * @see DRBD 8.4 drbd_req.c
  */
 export class WritePath {
@@ -100,6 +102,8 @@ export class WritePath {
   log: TransferLog;
   readonly #byToken: Map<number, WritePart> = new Map();
   #flushes: FlushWait[] = [];
+  /** Protocol A: sent while the socket had more than enough to do; completed when it has caught up. */
+  readonly #queued: WritePart[] = [];
   #lastToken = 0;
   #applicationPending = 0;
   #localPending = 0;
@@ -269,16 +273,29 @@ export class WritePath {
     let dpFlags: number = DataFlag.RW_SYNC | (part.fua ? DataFlag.FUA : 0);
     if (syncing) dpFlags |= DataFlag.MAY_SET_IN_SYNC;
     if (syncing || protocol === "C") dpFlags |= DataFlag.SEND_WRITE_ACK;
-    else if (protocol === "B") dpFlags |= DataFlag.SEND_RECEIVE_ACK;
+    if (protocol === "B") dpFlags |= DataFlag.SEND_RECEIVE_ACK;
     this.sentSectors += part.sizeBytes >>> 9;
     this.#sendPart(part, dpFlags);
     this.log.joined(part.epoch);
-    if (protocol === "A" && !syncing) part.net = "ok";
+    if (protocol !== "A") return;
+    if (v.connection.sendQueueBytes < SEND_QUEUE_BYTES_HIGH) part.net = "ok";
+    else this.#queued.push(part);
+  }
+
+  /** The data socket has room again: with protocol A what is queued on it counts as handed over. */
+  sendQueueShrank(): void {
+    for (const part of this.#queued.splice(0)) {
+      if (part.net !== "pending") continue;
+      part.net = "ok";
+      this.#advance(part);
+    }
   }
 
   #sendPart(part: WritePart, dpFlags: number): void {
     const v = this.#v;
-    const { sector, sizeBytes, data } = part;
+    const { sector, sizeBytes } = part;
+    // with protocol A the application gets its memory back before the socket has taken the bytes
+    const data = v.connection.protocol === "A" ? part.data?.slice() : part.data;
     const head = { volume: v.number, sector, idHigh: 0, idLow: part.token, seqNum: v.nextSequence() };
     if (data !== undefined && !v.connection.hasDigest) {
       // written out: every packet of the data path has the same shape
@@ -351,8 +368,8 @@ export class WritePath {
       v.markOutOfSync(part.sector, part.sizeBytes);
       part.net = "failed";
       v.peerWriteFailed();
-    } else if (part.net === "pending") {
-      part.net = "ok";
+    } else {
+      if (part.net === "pending") part.net = "ok";
       if (packet.kind === "P_RS_WRITE_ACK") part.inSyncByPeer = true;
     }
     if (part.inSyncByPeer && part.local === "ok") v.clearOutOfSync(part.sector, part.sizeBytes);
@@ -392,6 +409,7 @@ export class WritePath {
   /** Nothing of the transfer log will be acknowledged any more. */
   connectionLost(): void {
     const v = this.#v;
+    this.#queued.length = 0;
     for (const epoch of this.log.clear()) {
       for (const part of epoch.parts) {
         v.markOutOfSync(part.sector, part.sizeBytes);
@@ -414,7 +432,10 @@ export class WritePath {
     v.send({ kind: "P_UNPLUG_REMOTE", volume: 0 });
   }
 
-  /** An empty flush of the application: durable here, and the barrier acks of everything completed before. */
+  /**
+   * An empty flush of the application: durable here, and the barrier acks of everything completed before. With protocol A
+   * the peer may be behind by design, so that the local disk alone answers while it is good.
+   */
   flush(id: RequestId): void {
     const v = this.#v;
     if (v.state.role !== Role.Primary) {
@@ -427,7 +448,8 @@ export class WritePath {
       request: id,
       localPending: v.hasDisk,
       localOk: false,
-      epoch: this.log.lastCompleted(),
+      epoch:
+        v.connection.protocol === "A" && v.state.disk === DiskState.UpToDate ? undefined : this.log.lastCompleted(),
       remoteOk: false,
     };
     if (wait.epoch === undefined) wait.remoteOk = v.state.pdsk === DiskState.UpToDate;
