@@ -7,8 +7,8 @@ import { ensurePackages, root } from "./setup.mjs";
 ensurePackages();
 
 const bin = (name) => join(root, "node_modules/.bin", name);
-/** Whole stories that need seconds: going down in the simulator, two processes of a library user, boot after an outage. */
-const SCENARIOS = ["test/sim/blockrep-down.test.ts", "test/e2e/embed.test.ts", "test/e2e/outage.test.ts"];
+/** Whole stories that need seconds: going down in the simulator, two processes of a library user. */
+const SCENARIOS = ["test/sim/blockrep-down.test.ts", "test/e2e/embed.test.ts"];
 const steps = [
   ["format and lint", bin("biome"), ["check", "."]],
   ["types", bin("tsc"), ["-b"]],
