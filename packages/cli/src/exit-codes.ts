@@ -17,6 +17,8 @@ export const ExitCode = {
   needUpToDate: 17,
   /** drbdmeta: the volume is attached, so its metadata are in use. */
   inUse: 20,
+  /** drbdsetup wait-connect: the resource is not there. */
+  unusable: 20,
 } as const;
 export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
 

@@ -5,6 +5,7 @@ import { TRANSIENT_RETRY_MS } from "./limits.ts";
 import { type AdminCommand, AdminError, type CommandId } from "./ports.ts";
 import { Promotion } from "./promotion.ts";
 import { StateRc, stateRefusal } from "./state.ts";
+import { UUID_JUST_CREATED } from "./uuids.ts";
 import type { Volume } from "./volume.ts";
 
 export type Done = (code: number, text: string) => void;
@@ -139,7 +140,7 @@ export class Admin {
 
   #connect(v: Volume, command: AdminCommand, done: Done): void {
     if (this.#connection.configured) {
-      done(AdminError.netConfigured, "(125) Device has a net-config (use disconnect first)");
+      done(AdminError.localAddressUsed, "(102) Local address(port) already in use.");
       return;
     }
     if (command.discardMyData === true && v.state.role === Role.Primary) {
@@ -278,7 +279,8 @@ export class Admin {
       });
       return;
     }
-    if (conn === ConnState.StartingSyncS || v.state.role === Role.Primary || !v.hasDisk) {
+    const alone = v.state.conn === ConnState.StandAlone;
+    if (conn === ConnState.StartingSyncS || !alone || v.state.role === Role.Primary || !v.hasDisk) {
       this.#report(StateRc.NeedConnection, done);
       return;
     }
@@ -287,7 +289,13 @@ export class Admin {
 
   #newCurrentUuid(v: Volume, clearBitmap: boolean, done: Done): void {
     if (!v.hasDisk) {
-      this.#report(StateRc.IsDiskless, done);
+      done(AdminError.noDisk, "(138) Device does not have a disk-config");
+      return;
+    }
+    // two new disks are declared equal while both are there; else a generation of its own is for a node on its own
+    const skips = clearBitmap && (v.uuids.current & ~1n) === UUID_JUST_CREATED && v.state.conn === ConnState.Connected;
+    if (v.state.conn !== ConnState.StandAlone && !skips) {
+      done(AdminError.connected, "(151) Need to be StandAlone");
       return;
     }
     v.resync.newCurrent(clearBitmap, () => done(StateRc.Success, ""));

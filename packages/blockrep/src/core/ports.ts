@@ -228,7 +228,7 @@ export const AdminError = {
   mdInvalid: 119,
   mdUnclean: 165,
   diskConfigured: 124,
-  netConfigured: 125,
+  connected: 151,
   ioMetadata: 118,
   diskTooSmall: 111,
   noDisk: 138,

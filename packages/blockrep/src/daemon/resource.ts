@@ -262,7 +262,8 @@ export class Resource extends EventEmitter<ResourceEvents> {
         disk: diskName(v.disk),
         peerDisk: diskName(v.peerDisk),
         sizeBytes: v.sizeSectors * 512,
-        outOfSyncBytes: v.outOfSyncBlocks * 4096,
+        // the bitmap belongs to the disk
+        outOfSyncBytes: v.disk === DiskState.Diskless ? 0 : v.outOfSyncBlocks * 4096,
         resync:
           v.resync === undefined
             ? null

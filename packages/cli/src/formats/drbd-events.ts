@@ -15,7 +15,7 @@ export interface HelperEvent {
 }
 
 /** Statistics that a change line names only when they have changed. */
-const ONLY_CHANGED: ReadonlySet<string> = new Set(["al-suspended", "blocked", "write-ordering"]);
+const ONLY_CHANGED: ReadonlySet<string> = new Set(["al-suspended", "blocked", "write-ordering", "congested"]);
 
 /**
  * The lines of `drbdsetup events2` from snapshots of a resource: each new snapshot is compared with the one before it.
@@ -121,7 +121,7 @@ export class EventStream {
       statistics = object.statistics.filter(
         (field) => news === undefined || !ONLY_CHANGED.has(field[0]) || news.includes(field),
       );
-    } else statistics = object.statistics.filter(([key]) => key === "done");
+    }
     const words = [...info, ...statistics].map(([key, value]) => ` ${key}:${value}`);
     return this.#stamped(atMs, `${action} ${object.kind} ${object.id}${words.join("")}`);
   }
@@ -134,7 +134,6 @@ export class EventStream {
 const FRESH_PEER: Readonly<Record<string, string>> = {
   connection: "StandAlone",
   role: "Unknown",
-  congested: "no",
   replication: "Off",
   "peer-disk": "DUnknown",
   "resync-suspended": "no",

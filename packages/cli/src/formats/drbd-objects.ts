@@ -73,9 +73,8 @@ export function connectionObject(status: ResourceStatus): DrbdObject {
     info: [
       ["connection", connectionState(status.connection)],
       ["role", status.peerRole],
-      ["congested", "no"],
     ],
-    statistics: [],
+    statistics: [["congested", "no"]],
   };
 }
 
@@ -102,8 +101,6 @@ export function deviceObject(status: ResourceStatus, volume: VolumeStatus): Drbd
 
 export function peerDeviceObject(status: ResourceStatus, volume: VolumeStatus): DrbdObject {
   const { counters } = volume;
-  const done: Field[] =
-    volume.resync === null ? [] : [["done", percent(volume.resync.doneBytes, volume.resync.totalBytes)]];
   return {
     kind: "peer-device",
     id: `name:${status.name} ${PEER} volume:${volume.volume}`,
@@ -114,7 +111,6 @@ export function peerDeviceObject(status: ResourceStatus, volume: VolumeStatus): 
       ["resync-suspended", resyncSuspended(status)],
     ],
     statistics: [
-      ...done,
       ["received", kib(counters.receivedBytes)],
       ["sent", kib(counters.sentBytes)],
       ["out-of-sync", kib(volume.outOfSyncBytes)],
@@ -154,6 +150,11 @@ function resyncSuspended({ pausedBy }: ResourceStatus): string {
 /** Held application I/O is blocked above the disk; a disk that blocks is not watched here. */
 function blocked(status: ResourceStatus): string {
   return status.suspended ? "upper" : "no";
+}
+
+/** How much of a resync is done, or undefined; `status` shows it, events do not. */
+export function percentDone({ resync }: VolumeStatus): string | undefined {
+  return resync === null ? undefined : percent(resync.doneBytes, resync.totalBytes);
 }
 
 function percent(done: number, total: number): string {

@@ -1,11 +1,13 @@
 import type { ResourceStatus, VolumeStatus } from "@hacluster/blockrep";
 import {
   connectionObject,
+  connectionState,
   type DrbdObject,
   deviceObject,
   type Field,
   hasConnection,
   peerDeviceObject,
+  percentDone,
   resourceObject,
 } from "./drbd-objects.ts";
 
@@ -31,8 +33,7 @@ export function formatStatus(status: ResourceStatus, options: StatusOptions): st
   for (const volume of status.volumes) device(lines, status, volume, single, options);
   if (hasConnection(status)) {
     connection(lines, status, options);
-    const connected = connectionObject(status).info[0]?.[1] === "Connected";
-    if (connected || options.verbose || options.statistics) {
+    if (isConnected(status) || options.verbose || options.statistics) {
       for (const volume of status.volumes) peerDevice(lines, status, volume, single, options);
     }
   }
@@ -65,7 +66,7 @@ function device(
     if (verbose) lines.word(indent, `minor:${volume.minor}`);
   }
   lines.fields(indent, object.info);
-  const seldom = new Set(["al-writes", "bm-writes", "upper-pending", "lower-pending", "al-suspended"]);
+  const seldom = new Set(["size", "al-writes", "bm-writes", "upper-pending", "lower-pending", "al-suspended"]);
   if (statistics) {
     lines.end();
     lines.fields(6, object.statistics, (key, value) => {
@@ -78,14 +79,15 @@ function device(
 
 function connection(lines: Wrapper, status: ResourceStatus, { verbose }: StatusOptions): void {
   const object: DrbdObject = connectionObject(status);
-  const connected = object.info[0]?.[1] === "Connected";
+  const connected = isConnected(status);
   lines.word(2, "peer");
-  lines.fields(6, object.info, (key, value) => {
-    if (verbose) return true;
-    if (key === "connection") return !connected;
-    return key === "role" ? connected : value !== "no";
-  });
+  lines.fields(6, object.info, (key) => verbose || (key === "role") === connected);
+  lines.fields(6, object.statistics, (_, value) => verbose || value !== "no");
   lines.end();
+}
+
+function isConnected(status: ResourceStatus): boolean {
+  return connectionState(status.connection) === "Connected";
 }
 
 function peerDevice(
@@ -101,18 +103,19 @@ function peerDevice(
     lines.word(indent, `volume:${volume.volume}`);
     indent = 8;
   }
-  const off = object.info[0]?.[1] === "Off";
-  lines.fields(indent, object.info, (key, value) => {
-    if (verbose) return true;
-    if (key === "replication") return !off;
-    return key === "peer-disk" ? !off || value !== "DUnknown" : value !== "no";
-  });
-  const done = object.statistics.filter(([key]) => key === "done");
-  lines.fields(8, done);
+  const [replication, peerDisk, ...rest] = object.info;
+  if (replication !== undefined && (verbose || replication[1] !== "Off")) {
+    lines.fields(indent, [replication]);
+    indent = 8;
+  }
+  if (peerDisk !== undefined) lines.fields(indent, [peerDisk]);
+  const done = percentDone(volume);
+  if (done !== undefined) lines.word(8, `done:${done}`);
+  lines.fields(8, rest, (_, value) => verbose || value !== "no");
   if (statistics) {
     lines.end();
-    const seldom = new Set(["pending", "unacked"]);
-    lines.fields(8, object.statistics, (key) => key !== "done" && (verbose || !seldom.has(key)));
+    const always = new Set(["received", "sent"]);
+    lines.fields(8, object.statistics, (key, value) => verbose || always.has(key) || value !== "0");
   }
   lines.end();
 }

@@ -3,7 +3,7 @@ import { hasConnection, kib } from "./drbd-objects.ts";
 
 /** The kernel module whose file this stands for; programs decide by it which fields they look for. */
 const MODULE_VERSION = "8.4.11";
-const SYNCING: ReadonlySet<string> = new Set(["SyncSource", "SyncTarget", "PausedSyncS", "PausedSyncT"]);
+const SYNCING: ReadonlySet<string> = new Set(["SyncSource", "SyncTarget"]);
 const VERIFYING: ReadonlySet<string> = new Set(["VerifyS", "VerifyT"]);
 
 export interface ProcOptions {
@@ -38,9 +38,7 @@ export function formatProc(statuses: readonly ResourceStatus[], options: ProcOpt
 function device(status: ResourceStatus, volume: VolumeStatus): string[] {
   const minor = String(volume.minor).padStart(2);
   const { connection } = status;
-  if (connection === "StandAlone" && volume.disk === "Diskless" && status.role === "Secondary") {
-    return [`${minor}: cs:Unconfigured`];
-  }
+  if (isUnconfigured(status, volume)) return [`${minor}: cs:Unconfigured`];
   const c = volume.counters;
   const { user, peer, dependency } = status.pausedBy;
   const flags = `${status.suspended ? "s" : "r"}${dependency ? "a" : "-"}${peer ? "p" : "-"}${user ? "u" : "-"}--`;
@@ -52,6 +50,11 @@ function device(status: ResourceStatus, volume: VolumeStatus): string[] {
     lines.push(...progress(connection, volume.resync));
   }
   return lines;
+}
+
+/** What the kernel calls a minor that has neither disk nor connection. */
+export function isUnconfigured(status: ResourceStatus, volume: VolumeStatus): boolean {
+  return status.connection === "StandAlone" && volume.disk === "Diskless" && status.role === "Secondary";
 }
 
 const BLOCK = 4096;
@@ -69,7 +72,7 @@ function progress(connection: string, resync: NonNullable<VolumeStatus["resync"]
   const done = total - left;
   // the remaining time in the kernel's own way of rounding
   const rest = Math.floor((seconds * Math.floor(left / (Math.floor(done / 100) + 1))) / 100);
-  const speed = thousands(Math.floor((done * 4) / seconds));
+  const speed = thousands(Math.floor(done / seconds) * 4);
   const share = `${String(Math.floor(permil / 10)).padStart(3)}.${permil % 10}%`;
   return [
     `\t${bar(permil)} ${verifying ? "verified:" : "sync'ed:"}${share} (${amount(left)}/${amount(total)})${mega ? "M" : "K"}`,

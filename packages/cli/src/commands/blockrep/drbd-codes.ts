@@ -19,10 +19,15 @@ const ADVICE: ReadonlyMap<number, string> = new Map([
   [119, 'new disk? "hacluster blockrep create-md RES"'],
   [123, 'make it Secondary first: "hacluster blockrep secondary RES"'],
   [124, 'it is attached already; to attach anew: "hacluster blockrep detach RES" first'],
-  [125, 'it is connected or waits for the peer already; to connect anew: "hacluster blockrep disconnect RES" first'],
+  [102, 'it is connected or waits for the peer already; to connect anew: "hacluster blockrep disconnect RES" first'],
   [127, 'it is not up: "hacluster blockrep up RES"'],
   [138, 'no disk is attached here: "hacluster blockrep attach RES"'],
+  [
+    151,
+    'run "hacluster blockrep disconnect RES" first; --clear-bitmap works while two new disks are connected and Inconsistent',
+  ],
   [158, 'it is not up: "hacluster blockrep up RES"'],
+  [162, "there is no connection: it is StandAlone or not up"],
   [165, '"hacluster blockrep apply-al RES"; "up" does it by itself'],
 ]);
 

@@ -9,13 +9,12 @@ import type { Command } from "commander";
 import { hostName, localAddresses, requireDrbdConfig } from "../../configuration.ts";
 import { ExitCode } from "../../exit-codes.ts";
 import { DEFAULT_WIDTH, formatStatus } from "../../formats/drbd-status.ts";
-import { formatProc } from "../../formats/proc-drbd.ts";
+import { formatProc, isUnconfigured } from "../../formats/proc-drbd.ts";
 import { CommandFailure, complain, print } from "../context.ts";
-import { blockrepStatusIfUp } from "../control.ts";
+import { blockrepStatus, blockrepStatusIfUp } from "../control.ts";
 import { programVersion } from "../version.ts";
 import type { DefineVerb } from "./blockrep.ts";
 import { followEvents } from "./events.ts";
-import { isAttached } from "./metadata-verbs.ts";
 import { forEachTarget } from "./run.ts";
 import { type Target, targetsOf, volumesOf } from "./targets.ts";
 
@@ -66,9 +65,7 @@ export function reportVerbs(verb: DefineVerb, command: Command, configFile: () =
 function stateWords(verb: DefineVerb): void {
   const words = (name: string, description: string, of: (s: ResourceStatus, t: Target) => string[]): void => {
     verb(name, description, "volumes", async (target) => {
-      const found = await blockrepStatusIfUp(target.resource.name);
-      const lines = found === undefined ? target.volumes.map(() => "Unconfigured") : of(found, target);
-      for (const line of lines) print(line);
+      for (const line of of(await blockrepStatus(target.resource.name), target)) print(line);
     });
   };
   words("role", "print Primary/Secondary for each volume", (s, { volumes }) =>
@@ -83,9 +80,9 @@ function stateWords(verb: DefineVerb): void {
       const found = await blockrepStatusIfUp(target.resource.name);
       for (const one of volumesOf(target)) {
         const volume = found?.volumes.find((v) => v.volume === one.volume.vnr);
-        if (volume !== undefined && (isAttached(found, one) || found?.connection !== "StandAlone")) {
-          print(`${volume.disk}/${volume.peerDisk}`);
-        } else print(await readDiskState(one.metadata));
+        if (volume === undefined || found === undefined) print(await readDiskState(one.metadata));
+        else if (isUnconfigured(found, volume)) print("Unconfigured");
+        else print(`${volume.disk}/${volume.peerDisk}`);
       }
     },
   );
@@ -101,7 +98,6 @@ async function status(
     const whole = await blockrepStatusIfUp(resource.name);
     if (whole === undefined) {
       found.push({ name: resource.name, role: "Unconfigured" });
-      if (all) return;
       if (options.json !== true) complain(`${resource.name}: No such resource`);
       throw new CommandFailure(
         options.json === true ? "" : `hacluster: ${resource.name} is not up: "hacluster blockrep up ${resource.name}"`,

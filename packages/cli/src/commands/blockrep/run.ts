@@ -32,27 +32,23 @@ export function reportRefusal(target: Target, error: unknown): number {
     return error.exitCode;
   }
   if (!(error instanceof HaError)) throw error;
+  // drbdsetup talks of a resource by its name and of a volume by its minor
   const volume = resource.volumes.find((v) => v.vnr === error.details["volume"]) ?? target.volumes[0];
-  const minor = volume?.minor ?? resource.name;
+  const what = target.scope === "resource" || volume === undefined ? resource.name : volume.minor;
   if (error.code === ErrorCode.stateRefused) {
     const code = Number(error.details["code"] ?? 0);
-    complain(
-      refusal(
-        error.details["volume"] === undefined ? resource.name : minor,
-        code,
-        String(error.details["text"] ?? error.message),
-      ),
-    );
+    complain(refusal(what, code, String(error.details["text"] ?? error.message)));
     advise(code, resource.name);
     return exitCodeForDrbd(code);
   }
   if (error.code === ErrorCode.deviceBusy) {
-    complain(refusal(minor, -12, "State change failed: (-12) Device is held open by someone"));
+    complain(refusal(what, -12, "State change failed: (-12) Device is held open by someone"));
     complain(`hacluster: ${resource.name}: ${error.message}`);
     return ExitCode.stateRefused;
   }
   if (error.code === ErrorCode.daemonNotRunning) {
-    complain(refusal(resource.name, 158, "(158) Unknown resource"));
+    const whole = target.scope === "resource";
+    complain(refusal(what, 158, whole ? "(158) Unknown resource" : "(127) Device minor not allocated"));
     advise(158, resource.name);
     return ExitCode.drbdConfiguration;
   }
@@ -68,4 +64,9 @@ function advise(code: number, resource: string): void {
 /** `0: Failure: (124) Device is attached to a disk ...` and `0: State change failed: (-2) ...`, as drbdsetup prints them. */
 export function refusal(what: string | number, code: number, text: string): string {
   return `${what}: ${code >= 100 ? "Failure: " : ""}${text}`;
+}
+
+/** A failure that drbdsetup would report with this number, found here and not by the resource's process. */
+export function drbdFailure(code: number, text: string): HaError {
+  return new HaError(ErrorCode.stateRefused, text, { code, text: `(${code}) ${text}` });
 }

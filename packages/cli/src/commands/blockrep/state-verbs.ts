@@ -7,6 +7,7 @@ import { attachOption } from "../options.ts";
 import { bringUp } from "../resources.ts";
 import type { DefineVerb, VerbOptions } from "./blockrep.ts";
 import { isAttached } from "./metadata-verbs.ts";
+import { drbdFailure } from "./run.ts";
 import { type Target, type TargetVolume, volumeNumbers, volumesOf } from "./targets.ts";
 
 /** The verbs that change what a resource does. Most of them are requests to its process. */
@@ -39,6 +40,8 @@ export function stateVerbs(verb: DefineVerb, configFile: () => string | undefine
     .option("--discard-my-data", "after a split brain: this node's changes are thrown away")
     .option("--tentative", "compare and report, then disconnect");
   verb("disconnect", "leave the peer and stay StandAlone", "resource", async ({ resource }, options) => {
+    const connection = (await blockrepStatusIfUp(resource.name))?.connection ?? "StandAlone";
+    if (connection === "StandAlone") throw drbdFailure(162, "Invalid configuration request");
     await callBlockrep(resource.name, "disconnect", { force: options["force"] === true });
   }).option("-f, --force", "without asking the peer");
   verb("invalidate", "throw the local data away: full sync from the peer", "volumes", onDiskOrMetadata("invalidate"));

@@ -10,6 +10,7 @@ export type Scope = "resource" | "volumes" | "one-volume";
 export interface Target {
   readonly resource: ResolvedResource;
   readonly volumes: readonly ResolvedVolume[];
+  readonly scope: Scope;
 }
 
 /**
@@ -20,19 +21,19 @@ export function targetsOf(names: readonly string[], scope: Scope, verb: string, 
   const config = requireDrbdConfig(configFile);
   const all = (): ResolvedResource[] => resolveNamed(config, "all");
   const targets = names.flatMap((name): Target[] => {
-    if (name === "all") return all().map((resource) => ({ resource, volumes: resource.volumes }));
-    if (/^minor-\d+$/.test(name)) return [byMinor(all(), Number(name.slice("minor-".length)))];
+    if (name === "all") return all().map((resource) => ({ resource, volumes: resource.volumes, scope }));
+    if (/^minor-\d+$/.test(name)) return [{ ...byMinor(all(), Number(name.slice("minor-".length))), scope }];
     const slash = name.indexOf("/");
     const [resource] = resolveNamed(config, slash < 0 ? name : name.slice(0, slash));
     if (resource === undefined) return [];
-    if (slash < 0) return [{ resource, volumes: resource.volumes }];
-    return [{ resource, volumes: [volumeOf(resource, name.slice(slash + 1))] }];
+    if (slash < 0) return [{ resource, volumes: resource.volumes, scope }];
+    return [{ resource, volumes: [volumeOf(resource, name.slice(slash + 1))], scope }];
   });
   for (const target of targets) checkScope(target, names, scope, verb);
   return targets;
 }
 
-function byMinor(resources: readonly ResolvedResource[], minor: number): Target {
+function byMinor(resources: readonly ResolvedResource[], minor: number): Omit<Target, "scope"> {
   for (const resource of resources) {
     const volume = resource.volumes.find((v) => v.minor === minor);
     if (volume !== undefined) return { resource, volumes: [volume] };

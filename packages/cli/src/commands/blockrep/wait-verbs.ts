@@ -1,7 +1,9 @@
 import { createInterface } from "node:readline";
+import type { ResolvedResource } from "@hacluster/blockrep";
 import type { Command } from "commander";
 import { ExitCode } from "../../exit-codes.ts";
 import { CommandFailure, complain } from "../context.ts";
+import { blockrepStatusIfUp } from "../control.ts";
 import { secondsOption } from "../options.ts";
 import { type WaitTimes, waitForPeer } from "../resources.ts";
 import type { DefineVerb, VerbOptions } from "./blockrep.ts";
@@ -12,18 +14,29 @@ import { targetsOf } from "./targets.ts";
 export function waitVerbs(verb: DefineVerb, command: Command, configFile: () => string | undefined): void {
   withTimes(
     verb("wait-connect", "wait for the peer, as long as startup {} says", "volumes", ({ resource }, options) =>
-      waitForPeer(resource, "connected", timesOf(options)),
+      waitFor(resource, "connected", timesOf(options)),
     ),
   );
   withTimes(
     verb("wait-sync", "wait until both disks are UpToDate", "volumes", ({ resource }, options) =>
-      waitForPeer(resource, "synced", { seconds: "0", ...timesOf(options) }),
+      waitFor(resource, "synced", { seconds: "0", ...timesOf(options) }),
     ),
   );
   command
     .command("wait-con-int")
     .description('wait for the peers of all resources; on a terminal "yes" ends it')
     .action(() => waitInteractively(configFile()));
+}
+
+/** @throws CommandFailure (20) for a resource that is down: drbdadm's answer to a timeout that it cannot find out */
+async function waitFor(resource: ResolvedResource, what: "connected" | "synced", times: WaitTimes): Promise<void> {
+  if ((await blockrepStatusIfUp(resource.name)) === undefined) {
+    throw new CommandFailure(
+      `hacluster: ${resource.name} is not up, so there is nothing to wait for: "hacluster blockrep up ${resource.name}"`,
+      ExitCode.unusable,
+    );
+  }
+  await waitForPeer(resource, what, times);
 }
 
 function withTimes(command: Command): void {
