@@ -144,7 +144,7 @@ export class Admin {
       return;
     }
     if (command.discardMyData === true && v.state.role === Role.Primary) {
-      done(AdminError.discardImpossible, "(123) --discard-my-data not allowed when primary");
+      done(AdminError.discardImpossible, "(123) --discard-my-data not allowed when primary.");
       return;
     }
     this.#connection.discardMyData = command.discardMyData === true;
