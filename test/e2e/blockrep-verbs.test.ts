@@ -142,7 +142,7 @@ describe("drbdadm's verbs", () => {
     await events.stop();
     for (const line of [
       "change resource name:r0 role:Primary",
-      "change peer-device name:r0 peer-node-id:0 conn-name:peer volume:0 replication:SyncSource peer-disk:Inconsistent",
+      "change peer-device name:r0 peer-node-id:0 conn-name:peer volume:0 replication:SyncSource",
       "replication:PausedSyncS",
       "destroy connection name:r0 peer-node-id:0 conn-name:peer",
       "create connection name:r0 peer-node-id:0 conn-name:peer connection:StandAlone role:Unknown congested:no",
@@ -172,7 +172,7 @@ describe("drbdadm's verbs", () => {
       ["status --json r0", 10],
       ["role r0", 10, ""],
       ["secondary r1/0", 0],
-      ["role r1", 0, "Secondary/Secondary\nSecondary/Secondary\n"],
+      ["role r1", 0, "Secondary/Secondary\nPrimary/Secondary\n"],
       ["down all", 0],
       ["proc", 0],
       ["new-minor r0", 2],

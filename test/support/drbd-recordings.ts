@@ -53,6 +53,9 @@ export const EMPTY_VOLUME: VolumeStatus = {
   volume: 0,
   minor: 0,
   device: null,
+  role: "Secondary",
+  peerRole: "Unknown",
+  connection: "StandAlone",
   disk: "Diskless",
   peerDisk: "DUnknown",
   sizeBytes: 0,
@@ -102,7 +105,13 @@ export function parseStatus(text: string): ResourceStatus {
       if (key === "resync-suspended") status = { ...status, pausedBy: { ...status.pausedBy, user: value === "user" } };
     }
   }
-  return { ...status, volumes };
+  return withVolumes(status, volumes);
+}
+
+/** A status whose volumes are all in the state of the resource. */
+export function withVolumes(status: ResourceStatus, volumes: readonly VolumeStatus[]): ResourceStatus {
+  const { role, peerRole, connection } = status;
+  return { ...status, volumes: volumes.map((volume) => ({ ...volume, role, peerRole, connection })) };
 }
 
 function resourceField(key: string, value: string, ofPeer: boolean): Partial<ResourceStatus> {

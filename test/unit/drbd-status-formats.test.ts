@@ -12,6 +12,7 @@ import {
   readRecordedEvents,
   readRecording,
   withVolumeField,
+  withVolumes,
 } from "../support/drbd-recordings.ts";
 
 const PROC = { version: "1.2.3", protocolMin: 86, protocolMax: 101 };
@@ -164,11 +165,8 @@ test("proc shows each recorded state as /proc/drbd did", () => {
 });
 
 test("proc: header, gaps between minors, the order of minors, a large verify", () => {
-  const at = (minor: number, connection = "WFConnection"): ResourceStatus => ({
-    ...EMPTY_STATUS,
-    connection,
-    volumes: [{ ...EMPTY_VOLUME, minor, disk: "UpToDate" }],
-  });
+  const at = (minor: number, connection = "WFConnection"): ResourceStatus =>
+    withVolumes({ ...EMPTY_STATUS, connection }, [{ ...EMPTY_VOLUME, minor, disk: "UpToDate" }]);
   const lines = formatProc([at(3), at(0), at(1)], PROC).split("\n");
   assert.deepEqual(lines.slice(0, 2), ["version: 8.4.11 (api:1/proto:86-101)", "srcversion: hacluster 1.2.3"]);
   assert.deepEqual(
@@ -185,7 +183,9 @@ test("proc: header, gaps between minors, the order of minors, a large verify", (
     [
       {
         ...at(0, "SyncTarget"),
-        volumes: [{ ...volume, resync: { doneBytes: 0, totalBytes: 2 ** 30, elapsedMs: 60_000 } }],
+        volumes: [
+          { ...volume, connection: "SyncTarget", resync: { doneBytes: 0, totalBytes: 2 ** 30, elapsedMs: 60_000 } },
+        ],
       },
     ],
     PROC,
@@ -231,7 +231,7 @@ function apply(status: ResourceStatus, { action, kind, fields }: Line): Resource
     }
   }
   if (action === "destroy" && kind === "connection") out = { ...out, connection: "StandAlone" };
-  return { ...out, volumes: [volume] };
+  return withVolumes(out, [volume]);
 }
 
 test("events2: the lines of a recorded split brain and its recovery follow from the states", () => {

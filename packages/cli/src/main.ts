@@ -53,7 +53,7 @@ First steps on two nodes:
 /** Entry point of the `hacluster` command. Sets the exit code; never throws. */
 export async function main(argv: readonly string[]): Promise<void> {
   try {
-    await createProgram().parseAsync(withOldName(argv));
+    await createProgram().parseAsync(backendOptionsLast(withOldName(argv)));
   } catch (error) {
     process.exitCode = report(error);
   }
@@ -72,6 +72,16 @@ export function withOldName(argv: readonly string[]): string[] {
   const [node = "", script = "", ...args] = argv;
   const command = OLD_NAMES.get(script.slice(script.lastIndexOf("/") + 1));
   return command === undefined ? [...argv] : [node, script, command, ...args];
+}
+
+/** drbdadm's old way to write options for its backend, `-- --force create-md r0`, as `create-md r0 --force`. */
+export function backendOptionsLast(argv: readonly string[]): string[] {
+  const dashes = argv.indexOf("--");
+  if (dashes < 0 || !argv.slice(0, dashes).includes("blockrep")) return [...argv];
+  const rest = argv.slice(dashes + 1);
+  const verb = rest.findIndex((word) => !word.startsWith("-"));
+  if (verb <= 0) return [...argv];
+  return [...argv.slice(0, dashes), ...rest.slice(verb), ...rest.slice(0, verb)];
 }
 
 function report(error: unknown): number {

@@ -285,6 +285,10 @@ export interface ResourceInputs {
 export interface VolumeSnapshot {
   readonly volume: number;
   readonly minor: number;
+  /** Each volume has a role, and a resync of its own. */
+  readonly role: Role;
+  readonly peerRole: Role;
+  readonly conn: ConnState;
   readonly disk: DiskState;
   readonly peerDisk: DiskState;
   readonly sizeSectors: number;

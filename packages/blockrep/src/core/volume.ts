@@ -404,6 +404,9 @@ export class Volume {
     return {
       volume: this.number,
       minor: this.options.minor,
+      role: this.state.role,
+      peerRole: this.state.peer,
+      conn: this.state.conn,
       disk: this.state.disk,
       peerDisk: this.state.pdsk,
       sizeSectors: this.sizeSectors,

@@ -38,6 +38,10 @@ export interface VolumeStatus {
   readonly volume: number;
   readonly minor: number;
   readonly device: string | null;
+  readonly role: string;
+  readonly peerRole: string;
+  /** The connection's state, or that of the volume's own resync. */
+  readonly connection: string;
   readonly disk: string;
   readonly peerDisk: string;
   readonly sizeBytes: number;
@@ -77,6 +81,7 @@ export interface VolumeCounters {
 
 export interface ResourceStatus {
   readonly name: string;
+  /** Primary where one of the volumes is. */
   readonly role: string;
   readonly peerRole: string;
   readonly connection: string;
@@ -246,8 +251,8 @@ export class Resource extends EventEmitter<ResourceEvents> {
     const s = this.host.snapshot();
     return {
       name: this.name,
-      role: roleName(s.role),
-      peerRole: roleName(s.peerRole),
+      role: roleName(highest(s.volumes.map((v) => v.role)) ?? s.role),
+      peerRole: roleName(highest(s.volumes.map((v) => v.peerRole)) ?? s.peerRole),
       connection: connName(s.conn),
       protocol: s.protocol,
       agreedVersion: s.agreedVersion,
@@ -259,6 +264,9 @@ export class Resource extends EventEmitter<ResourceEvents> {
         volume: v.volume,
         minor: v.minor,
         device: this.#volume(v.volume).device ?? null,
+        role: roleName(v.role),
+        peerRole: roleName(v.peerRole),
+        connection: connName(v.conn),
         disk: diskName(v.disk),
         peerDisk: diskName(v.peerDisk),
         sizeBytes: v.sizeSectors * 512,
@@ -340,7 +348,7 @@ export class Resource extends EventEmitter<ResourceEvents> {
   /** Leave the peer, write clean metadata, give the disks back. The object is of no more use. */
   async down(): Promise<void> {
     if (this.#closed) return;
-    if (this.host.snapshot().role === Role.Primary) await this.secondary();
+    await this.secondary();
     await this.command({ verb: "disconnect" });
     await this.onVolumes({ verb: "detach" });
     await this.close();
@@ -393,6 +401,11 @@ export class Resource extends EventEmitter<ResourceEvents> {
       child.on("exit", (code) => resolve(code ?? 137));
     });
   }
+}
+
+/** Primary where one of them is. */
+function highest(roles: readonly Role[]): Role | undefined {
+  return roles.includes(Role.Primary) ? Role.Primary : roles[0];
 }
 
 function countersOf(v: VolumeSnapshot): VolumeCounters {

@@ -135,7 +135,6 @@ const FRESH_PEER: Readonly<Record<string, string>> = {
   connection: "StandAlone",
   role: "Unknown",
   replication: "Off",
-  "peer-disk": "DUnknown",
   "resync-suspended": "no",
 };
 

@@ -106,7 +106,7 @@ export function peerDeviceObject(status: ResourceStatus, volume: VolumeStatus): 
     id: `name:${status.name} ${PEER} volume:${volume.volume}`,
     volume: volume.volume,
     info: [
-      ["replication", replicationState(status.connection)],
+      ["replication", replicationState(volume.connection)],
       ["peer-disk", volume.peerDisk],
       ["resync-suspended", resyncSuspended(status)],
     ],

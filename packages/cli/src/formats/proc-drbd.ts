@@ -37,13 +37,13 @@ export function formatProc(statuses: readonly ResourceStatus[], options: ProcOpt
 
 function device(status: ResourceStatus, volume: VolumeStatus): string[] {
   const minor = String(volume.minor).padStart(2);
-  const { connection } = status;
+  const { connection } = volume;
   if (isUnconfigured(status, volume)) return [`${minor}: cs:Unconfigured`];
   const c = volume.counters;
   const { user, peer, dependency } = status.pausedBy;
   const flags = `${status.suspended ? "s" : "r"}${dependency ? "a" : "-"}${peer ? "p" : "-"}${user ? "u" : "-"}--`;
   const lines = [
-    `${minor}: cs:${connection} ro:${status.role}/${status.peerRole} ds:${volume.disk}/${volume.peerDisk} ${hasConnection(status) ? status.protocol : " "} ${flags}`,
+    `${minor}: cs:${connection} ro:${volume.role}/${volume.peerRole} ds:${volume.disk}/${volume.peerDisk} ${hasConnection(status) ? status.protocol : " "} ${flags}`,
     `    ns:${kib(c.sentBytes)} nr:${kib(c.receivedBytes)} dw:${kib(c.writtenBytes)} dr:${kib(c.readBytes)} al:${c.activityLogWrites} bm:${c.bitmapWrites} lo:${c.localPending} pe:${c.peerPending} ua:${c.unacked} ap:${c.applicationPending} ep:${Math.max(1, c.epochs)} wo:${status.writeOrdering} oos:${kib(volume.outOfSyncBytes)}`,
   ];
   if (volume.resync !== null && (SYNCING.has(connection) || VERIFYING.has(connection))) {
@@ -54,7 +54,7 @@ function device(status: ResourceStatus, volume: VolumeStatus): string[] {
 
 /** What the kernel calls a minor that has neither disk nor connection. */
 export function isUnconfigured(status: ResourceStatus, volume: VolumeStatus): boolean {
-  return status.connection === "StandAlone" && volume.disk === "Diskless" && status.role === "Secondary";
+  return !hasConnection(status) && volume.disk === "Diskless" && volume.role === "Secondary";
 }
 
 const BLOCK = 4096;

@@ -4,6 +4,7 @@ import {
   PROTOCOL_VERSIONS,
   type ResourceStatus,
   readDiskState,
+  type VolumeStatus,
 } from "@hacluster/blockrep";
 import type { Command } from "commander";
 import { hostName, localAddresses, requireDrbdConfig } from "../../configuration.ts";
@@ -62,16 +63,21 @@ export function reportVerbs(verb: DefineVerb, command: Command, configFile: () =
     .action(() => proc(targetsOf(["all"], "resource", "proc", configFile())));
 }
 
+/** What is told of the volumes that the command line means. */
+function ofVolumes(status: ResourceStatus, { volumes }: Target): VolumeStatus[] {
+  return status.volumes.filter((v) => volumes.some((volume) => volume.vnr === v.volume));
+}
+
 function stateWords(verb: DefineVerb): void {
   const words = (name: string, description: string, of: (s: ResourceStatus, t: Target) => string[]): void => {
     verb(name, description, "volumes", async (target) => {
       for (const line of of(await blockrepStatus(target.resource.name), target)) print(line);
     });
   };
-  words("role", "print Primary/Secondary for each volume", (s, { volumes }) =>
-    volumes.map(() => `${s.role}/${s.peerRole}`),
+  words("role", "print Primary/Secondary for each volume", (s, t) =>
+    ofVolumes(s, t).map((v) => `${v.role}/${v.peerRole}`),
   );
-  words("cstate", "print the connection state for each volume", (s, { volumes }) => volumes.map(() => s.connection));
+  words("cstate", "print the connection state for each volume", (s, t) => ofVolumes(s, t).map((v) => v.connection));
   verb(
     "dstate",
     "print the disk states for each volume; of a detached one what its metadata say",
