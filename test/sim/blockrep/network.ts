@@ -21,6 +21,9 @@ export class Endpoint {
   readonly framer: Framer = new Framer();
   /** Deliveries keep their order: none happens before this time. */
   lastArrivalMs = 0;
+  /** What came on a meta socket before its dialect was agreed on the data socket: a driver leaves it unread. */
+  readonly early: (() => void)[] = [];
+  dialectKnown = false;
   /** Waits for the other direction of a cut link. */
   readonly stalled: (() => void)[] = [];
 
@@ -98,6 +101,10 @@ export class Network {
 
   #arrive(far: Endpoint, packet: Packet, encoded: Uint8Array | undefined): void {
     const { node } = far;
+    if (far.framer.socket === "meta" && (!far.dialectKnown || far.early.length > 0)) {
+      far.early.push(() => this.#arrive(far, packet, encoded));
+      return;
+    }
     if (packet.kind === "P_INITIAL_DATA") far.framer.socket = "first";
     let received = packet;
     if (encoded !== undefined) {
@@ -110,6 +117,17 @@ export class Network {
     if (received.kind === "P_INITIAL_DATA") far.framer.socket = "data";
     if (received.kind === "P_INITIAL_META") far.framer.socket = "meta";
     node.input(() => node.engine?.packetReceived(far.socketId, received));
+  }
+
+  setDialect(end: Endpoint, receive: Dialect, send: Dialect): void {
+    end.receiveDialect = receive;
+    end.sendDialect = send;
+    end.dialectKnown = true;
+    if (end.early.length === 0) return;
+    // never from inside the input that told us
+    this.#world.after(0, () => {
+      for (const arrive of end.early.splice(0)) if (end.alive) arrive();
+    });
   }
 
   /** The dialler knows what its socket is for without being told. */

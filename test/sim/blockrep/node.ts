@@ -16,8 +16,12 @@ import type { Endpoint } from "./network.ts";
 import { Store } from "./store.ts";
 import type { World } from "./world.ts";
 
-/** Shared bytes of reads that found nothing but zeroes; recognised on the way back to a disk. */
+/** Reads above this size do not carry bytes: filling megabytes with a few numbers would be most of a run. */
+const REAL_BYTES_MAX = 16384;
+/** Stands for the bytes of a large read; recognised on the way back to a disk. */
 const ZEROES = new Uint8Array(1024 * 1024);
+/** What a view of ZEROES really holds: sectors of the disk it was read from and their write; nothing: zeroes. */
+const CONTENTS: WeakMap<Uint8Array, readonly (readonly [number, number])[]> = new WeakMap();
 
 /** One machine: its disk, which survives, and the process on it, which may not. */
 export class SimNode implements EngineSink {
@@ -280,18 +284,17 @@ export class SimNode implements EngineSink {
 
   /** Bytes of data sectors: the number of the write, and the sector's own, so that misplaced data is recognised. */
   readBack(sector: number, count: number): Uint8Array {
-    if (!this.store.hasContent(sector, count)) return ZEROES.subarray(0, count * 512);
+    const contents = this.store.contents(sector, count);
+    if (contents.length === 0 || count * 512 > REAL_BYTES_MAX) {
+      const bytes = ZEROES.subarray(0, count * 512);
+      if (contents.length > 0) CONTENTS.set(bytes, contents);
+      return bytes;
+    }
     const bytes = new Uint8Array(count * 512);
     const view = new DataView(bytes.buffer);
-    for (let i = 0; i < count; i++) {
-      if ((sector + i) % 16 === 0 && !this.store.hasContent(sector + i, 16)) {
-        i += 15;
-        continue;
-      }
-      const id = this.store.id(sector + i);
-      if (id === 0) continue;
-      view.setUint32(i * 512, id);
-      view.setUint32(i * 512 + 4, sector + i);
+    for (const [s, id] of contents) {
+      view.setUint32((s - sector) * 512, id);
+      view.setUint32((s - sector) * 512 + 4, s);
     }
     return bytes;
   }
@@ -302,13 +305,24 @@ export class SimNode implements EngineSink {
       ioId,
       "write",
       () => {
-        if (bytes.buffer === ZEROES.buffer) this.store.putZeroes(sector, count, this.world.prng);
+        if (bytes.buffer === ZEROES.buffer) this.#putContents(sector, count, CONTENTS.get(bytes) ?? []);
         else this.#putData(sector, bytes);
         if (fua) this.store.flushed(Array.from({ length: count }, (_, i) => sector + i));
         return undefined;
       },
       true,
     );
+  }
+
+  #putContents(sector: number, count: number, contents: readonly (readonly [number, number])[]): void {
+    const kept = new Set<number>();
+    for (const [s, id] of contents) {
+      if (s < sector || s >= sector + count)
+        this.world.violation("D2", `node ${this.index}: data of sector ${s} written to ${sector}`);
+      kept.add(s);
+      this.store.put(s, id, this.world.prng);
+    }
+    for (const [s] of this.store.contents(sector, count)) if (!kept.has(s)) this.store.put(s, 0, this.world.prng);
   }
 
   #putData(sector: number, bytes: Uint8Array): void {
@@ -385,9 +399,7 @@ export class SimNode implements EngineSink {
 
   setDialect(socketId: number, receive: Dialect, send: Dialect): void {
     const end = this.endpoints.get(socketId);
-    if (end === undefined) return;
-    end.receiveDialect = receive;
-    end.sendDialect = send;
+    if (end !== undefined) this.world.network.setDialect(end, receive, send);
   }
 
   send(socketId: number, packet: Packet): void {

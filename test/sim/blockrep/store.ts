@@ -39,16 +39,22 @@ export class Store {
 
   /** Zeroes a range of data sectors; cheap where nothing was ever written. */
   putZeroes(sector: number, count: number, prng: Prng): void {
-    if (!this.hasContent(sector, count)) return;
-    for (let s = sector; s < sector + count; s++) if (this.id(s) !== 0) this.put(s, 0, prng);
+    for (const [s] of this.contents(sector, count)) this.put(s, 0, prng);
   }
 
-  /** Whether any sector of a range may hold something else than zeroes. */
-  hasContent(sector: number, count: number): boolean {
-    for (let piece = sector >>> PIECE_SHIFT; piece <= (sector + count - 1) >>> PIECE_SHIFT; piece++) {
-      if (this.#used.has(piece)) return true;
+  /** Data sectors of a range that hold something else than zeroes, each with its write. */
+  contents(sector: number, count: number): [number, number][] {
+    const out: [number, number][] = [];
+    const end = sector + count;
+    for (let piece = sector >>> PIECE_SHIFT; piece <= (end - 1) >>> PIECE_SHIFT; piece++) {
+      if (!this.#used.has(piece)) continue;
+      const last = Math.min(end, (piece + 1) << PIECE_SHIFT);
+      for (let s = Math.max(sector, piece << PIECE_SHIFT); s < last; s++) {
+        const id = this.id(s);
+        if (id !== 0) out.push([s, id]);
+      }
     }
-    return false;
+    return out;
   }
 
   bytes(sector: number, count: number): Uint8Array {

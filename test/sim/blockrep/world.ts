@@ -13,6 +13,11 @@ import { type Scenario, type SimOptions, scenarioOf } from "./options.ts";
 const FEATURE_SEEDS = 1_000_000;
 const SYNCED_UUID = 0x9b10df57fab8a2aen;
 
+/** Events that no seed comes near: more means that the nodes keep each other, or themselves, busy for ever. */
+const EVENTS_MAX = 1_000_000;
+/** The same within one millisecond of virtual time. */
+const INSTANT_EVENTS_MAX = 50_000;
+
 /** Two machines, a network, an application and an operator, in virtual time. One seed decides everything. */
 export class World {
   readonly prng: Prng;
@@ -27,6 +32,7 @@ export class World {
   /** Order of what the application saw; finer than the clock. */
   stamp = 0;
   events = 0;
+  #instantEvents = 0;
   #hash = 0x811c9dc5;
   /** A plan waits for the beginning of a resync. */
   onResyncTarget: ((target: SimNode) => void) | undefined;
@@ -92,17 +98,25 @@ export class World {
         if (done()) return true;
         check = this.nowMs + 100;
       }
-      const event = this.#queue.pop();
-      if (event === undefined || event.at > endMs) {
-        if (event !== undefined) this.#queue.push(event.at, event.run);
+      const next = this.#queue.nextAt;
+      if (next === undefined || next > endMs) {
         this.nowMs = endMs;
         return done();
       }
-      this.nowMs = event.at;
-      this.events++;
+      const event = this.#queue.pop() as { at: number; run: () => void };
+      this.#count(event.at);
       event.run();
     }
     return false;
+  }
+
+  #count(at: number): void {
+    if (at > this.nowMs) this.#instantEvents = 0;
+    this.nowMs = at;
+    this.events++;
+    this.#instantEvents++;
+    if (this.#instantEvents > INSTANT_EVENTS_MAX) this.violation("livelock", "time stands still while events go on");
+    else if (this.events > EVENTS_MAX) this.violation("livelock", `more than ${EVENTS_MAX} events`);
   }
 
   other(node: SimNode): SimNode {

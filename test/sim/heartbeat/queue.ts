@@ -7,6 +7,11 @@ export class EventQueue {
     return this.#heap.length;
   }
 
+  /** When the next event is due. */
+  get nextAt(): number | undefined {
+    return this.#heap[0]?.at;
+  }
+
   push(at: number, run: () => void): void {
     const heap = this.#heap;
     heap.push({ at, order: this.#order++, run });

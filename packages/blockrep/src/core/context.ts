@@ -1,3 +1,5 @@
+import { assert } from "../base/assert.ts";
+import { LATER_MAX } from "./limits.ts";
 import type { EngineOptions, EngineSink, IoId, Mutations, RandomSource } from "./ports.ts";
 
 /** What every part of the engine shares. One per resource. */
@@ -39,7 +41,10 @@ export class EngineContext {
     this.#running = true;
     try {
       fn();
-      for (let i = 0; i < this.#queue.length; i++) (this.#queue[i] as () => void)();
+      for (let i = 0; i < this.#queue.length; i++) {
+        assert(i < LATER_MAX, "an input comes to an end");
+        (this.#queue[i] as () => void)();
+      }
     } finally {
       this.#queue = [];
       this.#running = false;

@@ -50,3 +50,5 @@ export const BARRIER_PATIENCE: { readonly delayMs: number; readonly writes: numb
   writes: 16_384,
   bytes: 64 * 1024 * 1024,
 };
+/** What one input may put off until after itself. More would never end, and a process that stops is better than one that spins. */
+export const LATER_MAX = 10_000_000;
