@@ -7,7 +7,7 @@
 export const LockKind = {
   /** A write of the application here; held until it is complete on both sides. */
   appWrite: 1,
-  /** A write received from the peer, replicated or resync; held until it is complete here. */
+  /** A write replicated by the peer; held until it is complete here. */
   peerWrite: 2,
   /** A read for the peer's resync; held until the reply is queued behind what was sent before. */
   resyncRead: 4,
@@ -15,10 +15,15 @@ export const LockKind = {
   resyncRequest: 8,
   /** A read of the application, here or there: waits, but nobody waits for it. */
   read: 16,
+  /**
+   * The write of what our own resync asked for; held until it is complete here. It runs under its request, for which the
+   * application's later writes wait: it must not wait for those.
+   */
+  resyncWrite: 32,
 } as const;
 export type LockKind = (typeof LockKind)[keyof typeof LockKind];
 
-const WRITES = LockKind.appWrite | LockKind.peerWrite;
+const WRITES = LockKind.appWrite | LockKind.peerWrite | LockKind.resyncWrite;
 /** For each kind, the earlier kinds that it waits for. */
 const WAITS_FOR: Readonly<Record<LockKind, number>> = {
   [LockKind.appWrite]: WRITES | LockKind.resyncRead | LockKind.resyncRequest,
@@ -26,6 +31,7 @@ const WAITS_FOR: Readonly<Record<LockKind, number>> = {
   [LockKind.resyncRead]: WRITES,
   [LockKind.resyncRequest]: LockKind.appWrite,
   [LockKind.read]: WRITES,
+  [LockKind.resyncWrite]: LockKind.peerWrite | LockKind.resyncRead,
 };
 
 const BUCKET_SECTORS_SHIFT = 9; // 256 KiB: a write of 1 MiB touches at most five buckets

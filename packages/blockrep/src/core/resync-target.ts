@@ -161,7 +161,7 @@ export class ResyncTarget {
     this.#rate.received(block.sizeBytes >>> 9);
     v.receiver.receivedSectors += block.sizeBytes >>> 9;
     this.#writing++;
-    const lock = new BlockLock(LockKind.peerWrite, block.sector, block.sizeBytes, () => {
+    const lock = new BlockLock(LockKind.resyncWrite, block.sector, block.sizeBytes, () => {
       if (!v.hasDisk) {
         this.#writeDone(block, lock, packet, 5);
         return;

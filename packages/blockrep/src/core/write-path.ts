@@ -332,7 +332,9 @@ export class WritePath {
 
   #advance(part: WritePart): void {
     if (!part.completed && part.local !== "pending" && part.net !== "pending") {
-      const good = part.local === "ok" || part.net === "ok";
+      // A disk that is being brought up to date is not where the data is: such a write counts only with the peer's.
+      const localCounts = part.local === "ok" && this.#v.state.disk === DiskState.UpToDate;
+      const good = localCounts || part.net === "ok";
       part.completed = true;
       if (part.epoch !== undefined && !part.netDone) this.log.completed(part.epoch);
       // What the application hears must not be newer than what the metadata says about the two disks.
