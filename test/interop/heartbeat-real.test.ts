@@ -101,4 +101,40 @@ describe("a real Heartbeat as our peer", () => {
       await real.waitForResources(HOME, MOVE_MS);
     });
   });
+
+  test("heartbeat: its ipfail and ours move the group to the node that sees the ping node; its plugins reset it", async (t) => {
+    if (skipUnless(t, { ...NEEDS, programs: { ...NEEDS.programs, ping: "iputils-ping", stonith: "cluster-glue" } }))
+      return;
+    const extra = `
+ping 192.168.0.100
+deadping 2
+respawn hacluster /usr/libexec/heartbeat/ipfail
+stonith_host nodo2 null nodo1
+`;
+    await withCluster({ client: true, extra, name: "ipfail" }, async (cluster) => {
+      const { real, lab } = cluster;
+      await real.waitForStatus("nodo2", "active", COLD_START_MS);
+      await cluster.waitForOwner("nodo1", COLD_START_MS);
+      await real.waitForResources(HOME, MOVE_MS);
+
+      await lab.cut("nodo1", "client");
+      await cluster.waitForOwner("nodo2", MOVE_MS);
+      assert.match(await real.log(), /Giving up because we were told that we have less ping nodes/);
+      await lab.heal();
+      // balanced again, and auto_failback is on
+      await cluster.waitForOwner("nodo1", MOVE_MS);
+      await real.waitForResources(HOME, MOVE_MS);
+
+      await real.standby("all");
+      await cluster.waitForOwner("nodo2", MOVE_MS);
+      await lab.cut("nodo2", "client");
+      await cluster.waitForOwner("nodo1", MOVE_MS);
+      assert.match(await real.log(), /Telling other node that we have more visible ping nodes/);
+      await lab.heal();
+
+      await lab.node("nodo1").kill();
+      await cluster.waitForOwner("nodo2", MOVE_MS);
+      assert.match(await lab.node("nodo2").readFile("/var/log/ha-log"), /node nodo1 now reset: null reset it/);
+    });
+  });
 });

@@ -33,8 +33,18 @@ export class MixedCluster {
   }
 
   /** Both are started, not awaited: see `settle`. */
-  static async start(options: { classic?: boolean; authkeys?: string; name?: string } = {}): Promise<MixedCluster> {
-    const lab = await Lab.up({ name: options.name ?? "mixed", client: false });
+  static async start(
+    options: {
+      classic?: boolean;
+      authkeys?: string;
+      name?: string;
+      /** A machine that can be pinged. */
+      client?: boolean;
+      /** Further lines of ha.cf on both nodes. */
+      extra?: string;
+    } = {},
+  ): Promise<MixedCluster> {
+    const lab = await Lab.up({ name: options.name ?? "mixed", client: options.client ?? false });
     try {
       const files = (node: "nodo1" | "nodo2"): HeartbeatFiles => {
         const text = (name: string): string =>
@@ -44,6 +54,7 @@ export class MixedCluster {
           for (const [key, value] of Object.entries(TIMES))
             haCf = haCf.replace(new RegExp(`^${key}\\s.*$`, "m"), `${key} ${value}`);
         }
+        haCf += options.extra ?? "";
         const authkeys = options.authkeys ?? text("authkeys");
         return { haCf, authkeys, haresources: HARESOURCES, scripts: { service: SERVICE } };
       };

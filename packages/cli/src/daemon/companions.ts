@@ -68,6 +68,12 @@ export class Companions {
         { event: "config.legacy" },
         'auto_failback legacy is taken as "on"; a real Heartbeat in legacy mode speaks another protocol: write "auto_failback on" or "off" on both nodes',
       );
+      if (haCf.respawn.some((client) => client.builtIn === "ipfail")) {
+        this.#log.warn(
+          { event: "config.ipfail" },
+          'ipfail does nothing with auto_failback legacy, as in Heartbeat: write "auto_failback on" or "off"',
+        );
+      }
     }
   }
 
