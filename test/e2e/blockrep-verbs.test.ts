@@ -23,6 +23,12 @@ resource r1 {
 }
 `;
 
+/** What a device under /dev needs. */
+const ATTACH_NEEDS = {
+  programs: { ...PAIR_NEEDS.programs, nbdfuse: "libnbd-bin" },
+  files: { "/dev/fuse": "kernel module fuse" },
+};
+
 const FAST = CONFIG.replaceAll("resync-rate 250;", "resync-rate 100M;");
 
 /** Where we differ from the recordings on purpose; docs/COMPATIBILITY.md says why. */
@@ -189,5 +195,28 @@ describe("drbdadm's verbs", () => {
       if (stdout !== undefined) assert.equal(ours.stdout, stdout, command);
       if (code !== 0) assert.notEqual(ours.stderr, command.includes("--json") ? undefined : "", command);
     }
+  });
+
+  test("verbs: a device in use refuses secondary and down with exit code 11, and says who holds it", async (t) => {
+    if (skipUnless(t, { ...PAIR_NEEDS, ...ATTACH_NEEDS })) return;
+    const { one } = pair;
+    await one.must("blockrep", "create-md", "--force", "r0");
+    await one.must("blockrep", "up", "--attach", "fuse", "r0");
+    await one.must("blockrep", "primary", "--force", "r0");
+    const holder = one.node.spawn(["sh", "-c", "echo held; exec sleep 60 </dev/drbd0"]);
+    await new Promise((resolve) => holder.child.stdout.once("data", resolve));
+    const recorded = readRecording("pair.txt").filter((r) => r.stderr.includes("(-12)"));
+    assert.deepEqual(
+      recorded.map((r) => r.command),
+      ["drbdadm secondary r0", "drbdadm down r0", "drbdadm secondary r0"],
+    );
+    for (const { command, exitCode, stderr } of recorded) {
+      const ours = await one.run("blockrep", ...command.split(" ").slice(1));
+      assert.equal(ours.code, exitCode, ours.stderr);
+      assert.equal(refusal(ours.stderr), refusal(stderr));
+      assert.match(ours.stderr, /^hacluster: r0: .*sleep/m);
+    }
+    await holder.stop();
+    await one.must("blockrep", "down", "r0");
   });
 });
