@@ -428,8 +428,17 @@ export class SimNode implements EngineSink {
     });
   }
 
-  runHandler(handler: number): void {
-    this.#later(1, () => this.engine?.handlerDone(handler, 0));
+  runHandler(handler: number, name: string): void {
+    const { world } = this;
+    if (name !== "fence-peer") {
+      this.#later(1, () => this.engine?.handlerDone(handler, 0));
+      return;
+    }
+    this.#later(world.prng.between(20, 800), () => {
+      const works = world.prng.chance(3, 4);
+      if (works) world.kill(world.other(this));
+      this.engine?.handlerDone(handler, works ? 7 : 1);
+    });
   }
 
   event(event: EngineEvent): void {

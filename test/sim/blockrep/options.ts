@@ -30,6 +30,7 @@ const MIB = 2048; // sectors
 /** @param features decides what the scenario uses, apart from `prng`, so that a new feature leaves the course of a seed alone */
 export function scenarioOf(prng: Prng, features: Prng, options: SimOptions): Scenario {
   const protocol = options.mutations !== undefined ? "C" : features.pick(["C", "C", "C", "B", "A"] as const);
+  const fencing = options.focus === undefined && options.mutations === undefined && features.chance(1, 5);
   const fresh = options.focus === undefined && prng.chance(1, 6);
   const deviceSectors = fresh ? prng.between(8, 24) * MIB : 800 * MIB + prng.between(0, 4000);
   const pingTimeoutMs = prng.between(200, 500);
@@ -79,7 +80,7 @@ export function scenarioOf(prng: Prng, features: Prng, options: SimOptions): Sce
             meta: { kind: "internal" },
             sizeSectors: 0,
             onIoError: "detach",
-            fencing: "dont-care",
+            fencing: fencing ? "resource-and-stonith" : "dont-care",
             alExtents: 67,
             diskFlushes: true,
             mdFlushes: true,
@@ -94,7 +95,7 @@ export function scenarioOf(prng: Prng, features: Prng, options: SimOptions): Sce
         },
       ],
       onNoDataAccessible: "io-error",
-      handlers: [],
+      handlers: fencing ? ["fence-peer"] : [],
       protocolMin: 100,
       protocolMax: 101,
       ...(options.mutations === undefined ? {} : { mutations: options.mutations }),

@@ -152,6 +152,14 @@ export class World {
     node.powerLoss();
   }
 
+  /** The other node's fencing device switches it off and on. */
+  kill(node: SimNode): void {
+    if (!node.machineUp) return;
+    this.note(`${node.index} is fenced`);
+    this.powerLoss(node);
+    this.operator.nodeDied(node);
+  }
+
   processCrash(node: SimNode): void {
     const primary = node.engine?.snapshot().role === Role.Primary;
     // what was acknowledged may have been in the memory of the secondary only (B), or not even there (A)

@@ -129,12 +129,7 @@ const net: readonly OptionSpec[] = [
 const disk: readonly OptionSpec[] = [
   spec("disk", "size", number(0, 2 ** 41, 0, "sectors")),
   spec("disk", "on-io-error", choice("detach", "pass_on", "call-local-io-error")),
-  spec("disk", "fencing", choice("dont-care", "resource-only", "resource-and-stonith"), {
-    laterValues: {
-      "resource-only": "the fence-peer handler is not called yet",
-      "resource-and-stonith": "the fence-peer handler is not called yet",
-    },
-  }),
+  spec("disk", "fencing", choice("dont-care", "resource-only", "resource-and-stonith")),
   spec("disk", "disk-barrier", boolean(false), { none: ALWAYS_FLUSHED }),
   spec("disk", "disk-flushes", boolean(true), { none: ALWAYS_FLUSHED }),
   spec("disk", "disk-drain", boolean(true), { none: ALWAYS_FLUSHED }),
@@ -198,8 +193,8 @@ const handlers: readonly OptionSpec[] = [
   handler("pri-on-incon-degr"),
   handler("pri-lost-after-sb"),
   handler("pri-lost"),
-  handler("fence-peer", "not called yet"),
-  handler("unfence-peer", "not called yet"),
+  handler("fence-peer"),
+  handler("unfence-peer"),
   handler("local-io-error"),
   handler("initial-split-brain"),
   handler("split-brain"),

@@ -1,5 +1,5 @@
 import { ConnState, DiskState, packStateChange, Role, type StateFields } from "../wire/state-word.ts";
-import type { Connection } from "./connection.ts";
+import type { Connection, DiskChange } from "./connection.ts";
 import type { EngineContext } from "./context.ts";
 import { TRANSIENT_RETRY_MS } from "./limits.ts";
 import { type AdminCommand, AdminError, type CommandId } from "./ports.ts";
@@ -172,7 +172,7 @@ export class Admin {
     this.#askToDisconnect(v, {}, done);
   }
 
-  #askToDisconnect(v: Volume, extra: Partial<StateFields>, done: Done): void {
+  #askToDisconnect(v: Volume, extra: DiskChange, done: Done): void {
     const c = this.#connection;
     const fields = { ...extra, conn: ConnState.Disconnecting };
     const rc = v.judge(fields);
@@ -198,9 +198,7 @@ export class Admin {
         this.#report(answer, done);
         return;
       }
-      if (extra.pdsk !== undefined) v.change({ pdsk: extra.pdsk }, "disconnect", true);
-      c.disconnect("disconnect");
-      if (extra.disk !== undefined) v.change({ disk: extra.disk }, "disconnect outdates this node", true);
+      c.disconnect("disconnect", extra);
       done(StateRc.Success, "");
     };
     v.send({ kind: "P_CONN_ST_CHG_REQ", volume: 0, ...packStateChange(fields) });

@@ -15,12 +15,19 @@ import { ConnState, DiskState, packState } from "../wire/state-word.ts";
 import { ConnectionSetup } from "./connection-setup.ts";
 import type { EngineContext } from "./context.ts";
 import { Dispatch } from "./dispatch.ts";
+import { Fencing } from "./fencing.ts";
 import { RECONNECT_PAUSE_MS, SEND_QUEUE_BYTES_HIGH } from "./limits.ts";
 import { Liveness } from "./liveness.ts";
 import { parameterPackets, sizesPacket, uuidsPacket } from "./parameters.ts";
 import type { HandlerId, SocketError, SocketId } from "./ports.ts";
 import { mirrorPolicy } from "./split-brain.ts";
 import type { Volume } from "./volume.ts";
+
+/** What a request to disconnect says about the disks, here or there. */
+export interface DiskChange {
+  readonly disk?: DiskState;
+  readonly pdsk?: DiskState;
+}
 
 type Phase = "off" | "pause" | "setup" | "features" | "challenge" | "response" | "up";
 
@@ -39,6 +46,7 @@ export class Connection {
   readonly setup: ConnectionSetup;
   readonly liveness: Liveness;
   readonly dispatch: Dispatch;
+  readonly fencing: Fencing;
   readonly volumes: Volume[] = [];
   #phase: Phase = "off";
   #data: SocketId | undefined;
@@ -89,6 +97,7 @@ export class Connection {
       () => this.sendMeta({ kind: "P_PING", volume: 0 }),
     );
     this.dispatch = new Dispatch(this);
+    this.fencing = new Fencing(this);
   }
 
   get volume(): Volume {
@@ -142,8 +151,8 @@ export class Connection {
     this.setup.start(this.ctx.nowMs);
   }
 
-  #setConn(conn: ConnState, cause: string): void {
-    for (const v of this.volumes) v.change({ conn }, cause, true);
+  #setConn(conn: ConnState, cause: string, disks: DiskChange = {}): void {
+    for (const v of this.volumes) v.change({ ...disks, conn }, cause, true);
   }
 
   #closeSocket(socket: SocketId): void {
@@ -151,12 +160,15 @@ export class Connection {
     this.ctx.sink.closeSocket(socket);
   }
 
-  /** The link broke, or has to be broken; it is looked for again. */
-  fail(conn: ConnState, cause: string): void {
+  /**
+   * The link broke, or has to be broken; it is looked for again.
+   * @param disks what becomes of the disks in the same moment: a connected one is never Outdated
+   */
+  fail(conn: ConnState, cause: string, disks: DiskChange = {}): void {
     if (this.#phase === "off" || this.#phase === "setup" || this.#phase === "pause") return;
     const wasUp = this.#phase === "up";
     this.ctx.sink.event({ type: "network", level: "warn", text: cause });
-    this.#teardown(conn, cause);
+    this.#teardown(conn, cause, disks);
     this.#setConn(ConnState.Unconnected, cause);
     this.#setConn(ConnState.WFConnection, cause);
     if (wasUp) this.#look();
@@ -167,20 +179,20 @@ export class Connection {
   }
 
   /** The link is given up until an administrator connects again. */
-  disconnect(cause: string): void {
+  disconnect(cause: string, disks: DiskChange = {}): void {
     if (this.#phase === "off") return;
     this.ctx.sink.event({ type: "network", level: "warn", text: cause });
     if (this.#phase === "setup" || this.#phase === "pause") {
       this.setup.stop();
       this.ctx.sink.listen(false);
     }
-    this.#teardown(ConnState.Disconnecting, cause);
+    this.#teardown(ConnState.Disconnecting, cause, disks);
     this.#phase = "off";
     this.#setConn(ConnState.StandAlone, cause);
     this.#probed(false);
   }
 
-  #teardown(conn: ConnState, cause: string): void {
+  #teardown(conn: ConnState, cause: string, disks: DiskChange): void {
     const wasUp = this.#phase === "up";
     this.#phase = "pause";
     for (const socket of [this.#data, this.#meta]) if (socket !== undefined) this.#closeSocket(socket);
@@ -192,9 +204,12 @@ export class Connection {
     this.#deadline = Infinity;
     this.sendQueueBytes = 0;
     this.#sendStalledMs = Infinity;
-    this.#setConn(conn, cause);
+    this.#setConn(conn, cause, disks);
     this.liveness.stop();
-    if (wasUp) for (const v of this.volumes) v.connectionLost();
+    if (wasUp) {
+      for (const v of this.volumes) v.connectionLost();
+      this.fencing.connectionLost();
+    }
     this.dialect = INITIAL_DIALECT;
     this.#digest = undefined;
     const request = this.pendingRequest;
@@ -395,8 +410,28 @@ export class Connection {
     else this.disconnect("Authentication of peer failed: the shared secrets differ");
   }
 
+  /** A generation that fencing put off begins before the peer hears of the old one, if it has missed anything. */
   #exchangeParameters(): void {
+    const due = this.volumes.filter((v) => v.generationDue);
+    if (due.length === 0) {
+      this.#sendParameters();
+      return;
+    }
+    const data = this.#data;
+    let open = due.length;
+    this.hold();
+    for (const v of due) {
+      v.beginDueGeneration(() => {
+        if (--open > 0 || data !== this.#data) return;
+        this.release();
+        this.#sendParameters();
+      });
+    }
+  }
+
+  #sendParameters(): void {
     this.#phase = "up";
+    this.fencing.contact();
     this.#deadline = Infinity;
     this.liveness.start(this.ctx.nowMs);
     this.ctx.sink.event({ type: "connected", version: this.dialect.version, features: this.dialect.features });

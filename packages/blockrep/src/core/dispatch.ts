@@ -1,6 +1,6 @@
 import { ID_SYNCER_HIGH, ID_SYNCER_LOW } from "../wire/constants.ts";
 import type { BlockAckPacket, Packet, StateChangeRequestPacket, SyncParam89Packet } from "../wire/packets.ts";
-import { ConnState, DiskState, unpackState } from "../wire/state-word.ts";
+import { ConnState, DiskState, StateMask, unpackState } from "../wire/state-word.ts";
 import type { Connection } from "./connection.ts";
 import { applySizes } from "./parameters.ts";
 import { applyRequest, convertPeerRequest, StateRc } from "./state.ts";
@@ -163,18 +163,20 @@ export class Dispatch {
       c.sendMeta({ kind: "P_CONN_ST_CHG_REPLY", volume: 0, retcode: StateRc.NotSupported });
       return;
     }
-    const fields: { conn: ConnState; pdsk?: DiskState } = { conn: ConnState.TearDown };
-    const asked = applyRequest(c.volume.state, mine.mask, mine.value);
-    if (asked.pdsk !== c.volume.state.pdsk) fields.pdsk = asked.pdsk;
-    const retcode = c.volume.judge(fields);
+    const asked = unpackState(mine.value);
+    const disks = {
+      ...((mine.mask & StateMask.disk) === 0 ? {} : { disk: asked.disk }),
+      ...((mine.mask & StateMask.pdsk) === 0 ? {} : { pdsk: asked.pdsk }),
+    };
+    const refusals = c.volumes.map((v) => v.judge({ conn: ConnState.TearDown, ...disks }));
+    const retcode = Math.min(...refusals);
     c.sendMeta({
       kind: "P_CONN_ST_CHG_REPLY",
       volume: 0,
       retcode: retcode >= StateRc.Success ? StateRc.Success : retcode,
     });
     if (retcode < StateRc.Success) return;
-    if (fields.pdsk !== undefined) c.volume.change({ pdsk: fields.pdsk }, "the peer outdates itself", true);
-    c.fail(ConnState.TearDown, "the peer disconnects");
+    c.fail(ConnState.TearDown, "the peer disconnects", disks);
   }
 
   /** A packet of the meta socket; P_PING and P_PING_ACK are answered before. */

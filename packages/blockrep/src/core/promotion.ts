@@ -126,13 +126,18 @@ export class Promotion {
 
   #fence(rc: number): void {
     const v = this.#v;
-    v.connection.runHandler("fence-peer", (exitCode) => {
-      const outdated = exitCode === 4 || exitCode === 5 || exitCode === 7 || (this.#force && rc === StateRc.PrimaryNop);
-      if (!outdated && exitCode !== 3) {
+    v.connection.fencing.run((outdated) => {
+      if (v.state.conn >= ConnState.WFReportParams) {
+        this.start();
+        return;
+      }
+      if (rc === StateRc.PrimaryNop && !outdated && this.#force) {
+        v.ctx.note("warn", "Forced into split brain situation!");
+        this.#fields = { ...this.#fields, pdsk: DiskState.Outdated };
+      } else if (!outdated) {
         this.#done(rc, stateRefusal(rc));
         return;
       }
-      this.#fields = { ...this.#fields, pdsk: exitCode === 3 ? DiskState.Inconsistent : DiskState.Outdated };
       if (v.state.disk === DiskState.Consistent) this.#fields = { ...this.#fields, disk: DiskState.UpToDate };
       this.start();
     });

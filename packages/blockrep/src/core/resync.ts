@@ -442,6 +442,7 @@ export class Resync {
       v.setUuids(finishResyncSource(v.uuids), "resync done");
       v.change({ conn: ConnState.Connected, pdsk: DiskState.UpToDate }, "resync done", true);
       v.meta.sync(() => {});
+      v.connection.fencing.resyncDone();
     });
   }
 

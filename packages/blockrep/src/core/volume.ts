@@ -48,6 +48,8 @@ export class Volume {
   resyncTuning: ResyncTuning;
   /** Generation of the data that a diskless Primary has shown to its application; 0: none. */
   exposedUuid = 0n;
+  /** The peer's data is lost but no I/O has passed since: fencing holds it. A generation begins when it goes on. */
+  generationDue = false;
   /** The next P_UUIDS says that both disks count as equal. */
   skipsInitialSync = false;
 
@@ -200,6 +202,7 @@ export class Volume {
       this.change({ suspNod: false }, "data is accessible again", true);
 
     this.#peerDataLost(old, now, cause);
+    this.#fenced(old, now);
     if (old.conn > ConnState.Connected && now.conn <= ConnState.Connected) this.resync.ended();
     if (now.conn >= ConnState.Connected && old.conn >= ConnState.Connected) this.#tellPeer(old, now);
     if (now.conn === ConnState.SyncTarget && old.conn === ConnState.PausedSyncT) this.target.start();
@@ -248,7 +251,8 @@ export class Volume {
       now.pdsk < DiskState.Inconsistent || now.pdsk === DiskState.DUnknown || now.pdsk === DiskState.Outdated;
     const primary = now.role === Role.Primary || now.peer === Role.Primary;
     if (usable && lost) {
-      if (primary) this.newGeneration(`${cause}: the peer's data is lost`);
+      if (primary && now.suspFen) this.generationDue = true;
+      else if (primary) this.newGeneration(`${cause}: the peer's data is lost`);
       if (now.conn >= ConnState.Connected) {
         this.writes.peerDiskLost();
         this.#persistBitmap();
@@ -256,6 +260,24 @@ export class Volume {
     } else if (now.pdsk < DiskState.Inconsistent && old.peer === Role.Secondary && now.peer === Role.Primary) {
       this.newGeneration("the peer became Primary without a disk");
     }
+  }
+
+  /** I/O goes on when the peer cannot have current data any more, or is back. */
+  #fenced(old: StateFields, now: StateFields): void {
+    const back = now.conn >= ConnState.Connected;
+    if (now.suspFen && (back || now.pdsk <= DiskState.Outdated)) {
+      this.change({ suspFen: false }, back ? "the peer is back" : "the peer is fenced", true);
+    } else if (old.suspFen && !now.suspFen && this.generationDue) {
+      this.generationDue = false;
+      if (!back) this.newGeneration("I/O goes on without the peer");
+    }
+  }
+
+  /** The peer is back before fencing had an end. What it may have missed was never completed, but may be on this disk. */
+  beginDueGeneration(done: () => void): void {
+    this.generationDue = false;
+    if (this.bitmap.count > 0) this.newGeneration("the peer is back, and writes were under way when it was lost");
+    this.meta.sync(done);
   }
 
   /** This disk alone has the data from here on: its bitmap must not only be in memory. */
