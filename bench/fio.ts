@@ -78,7 +78,7 @@ export async function runFio(
     "--ioengine=nbd",
     `--uri=${uri}`,
     "--time_based",
-    `--runtime=${seconds}`,
+    `--runtime=${Math.round(seconds * 1000)}ms`,
     `--size=${sizeMib}m`,
     "--randrepeat=0",
     "--norandommap",
@@ -88,7 +88,7 @@ export async function runFio(
   const { code, out } = await run("fio", args, (seconds + 30) * 1000);
   const used = cpuSeconds(pids) - before;
   const json = out.indexOf("{");
-  if (code !== 0 || json < 0) return failed(out.trim().slice(-300) || `fio ended with ${code}`);
+  if (code !== 0 || json < 0) return failed(out.trim().split("\n").at(-1) || `fio ended with ${code}`);
   const job = (JSON.parse(out.slice(json)) as { jobs: FioJob[] }).jobs[0];
   if (job === undefined) return failed("fio reported no job");
   const bytes = job.read.io_bytes + job.write.io_bytes;

@@ -2,6 +2,7 @@ import { parseArgs } from "node:util";
 import { WORKLOADS } from "./workloads.ts";
 
 export interface BenchOptions {
+  readonly quick: boolean;
   readonly rounds: number;
   readonly seconds: number;
   readonly sizeMib: number;
@@ -20,7 +21,7 @@ export class UsageError extends Error {}
 
 export const USAGE = `usage: npm run bench -- [OPTION]...
 Measures a replicated pair and its peers over NBD on this machine, side by side. Needs no root.
-  --quick            2 rounds of 1 s, in 3 minutes at most
+  --quick            2 rounds of 0.7 s, no warm-up round, no wide working set: 3 minutes at most
   --rounds N         rounds that count (5); one more comes first and is thrown away
   --seconds S        seconds of each run (2)
   --only A,B         these workloads only: ${WORKLOADS.map((w) => w.name).join(", ")}, resync
@@ -70,8 +71,9 @@ export function parseOptions(args: readonly string[]): BenchOptions {
     }
   }
   return {
+    quick,
     rounds: Math.round(number("rounds", quick ? 2 : 5)),
-    seconds: number("seconds", quick ? 1 : 2),
+    seconds: number("seconds", quick ? 0.7 : 2),
     sizeMib: Math.round(number("size-mib", 256)),
     only,
     peers: (text("peers") ?? "").split(",").filter((name) => name !== ""),

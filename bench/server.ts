@@ -27,7 +27,7 @@ const NET: EngineNetOptions = {
   pingIntMs: 10_000,
   // the machine is overloaded on purpose: a late ping is no failure here
   pingTimeoutMs: 5000,
-  socketCheckTimeoutMs: 0,
+  socketCheckTimeoutMs: 100,
   koCount: 7,
   maxBuffers: 2048,
   maxEpochSize: 2048,

@@ -34,6 +34,8 @@ export class ResyncTarget {
   #active = false;
   #finishing = false;
   #stepAt = Infinity;
+  /** Blocks that may still be asked for before the next step. */
+  #budget = 0;
   #bitmapWrittenMs = 0;
   #failed: Set<number> = new Set();
 
@@ -59,6 +61,7 @@ export class ResyncTarget {
     this.#active = true;
     this.#finishing = false;
     this.#cursor = 0;
+    this.#budget = 0;
     this.#failed.clear();
     this.#rate.reset();
     this.#stepAt = this.#v.ctx.nowMs;
@@ -90,16 +93,8 @@ export class ResyncTarget {
     }
     if (v.ctx.nowMs >= this.#stepAt) {
       this.#stepAt = v.ctx.nowMs + RESYNC_STEP_MS;
-      let budget = this.#rate.step(this.#inFlight.size);
-      const window = Math.max(1, v.ctx.options.net.maxBuffers >>> 1);
-      let outstanding = 0;
-      for (const block of this.#inFlight.values()) outstanding += block.sizeBytes / BLOCK_SIZE;
-      while (budget > 0 && outstanding < window && v.connection.sendQueueBytes < SEND_QUEUE_BYTES_HIGH) {
-        const blocks = this.#requestNext(Math.min(budget, window - outstanding));
-        if (blocks === 0) break;
-        budget -= blocks;
-        outstanding += blocks;
-      }
+      this.#budget = this.#rate.step(this.#inFlight.size);
+      this.#request();
       if (this.#written.length > 0) this.#flush();
       if (v.ctx.nowMs - this.#bitmapWrittenMs >= BITMAP_WRITE_INTERVAL_MS && v.bitmap.dirtyPages > 0) {
         this.#bitmapWrittenMs = v.ctx.nowMs;
@@ -107,6 +102,21 @@ export class ResyncTarget {
       }
     }
     this.#checkEnd();
+  }
+
+  /** Asks for what this step has left, as far as the window goes; what was answered makes room within the same step. */
+  #request(): void {
+    const v = this.#v;
+    if (!this.#active || this.#finishing || this.#budget <= 0 || v.state.conn !== ConnState.SyncTarget) return;
+    const window = Math.max(1, v.ctx.options.net.maxBuffers >>> 1);
+    let outstanding = 0;
+    for (const block of this.#inFlight.values()) outstanding += block.sizeBytes / BLOCK_SIZE;
+    while (this.#budget > 0 && outstanding < window && v.connection.sendQueueBytes < SEND_QUEUE_BYTES_HIGH) {
+      const blocks = this.#requestNext(Math.min(this.#budget, window - outstanding));
+      if (blocks === 0) return;
+      this.#budget -= blocks;
+      outstanding += blocks;
+    }
   }
 
   /** Sends a request for the next marked blocks. @returns how many blocks it covers; 0: none left for now */
@@ -228,6 +238,7 @@ export class ResyncTarget {
     }
     v.resyncProgress();
     this.#checkEnd();
+    this.#request();
   }
 
   #answer(kind: "P_RS_WRITE_ACK" | "P_NEG_ACK", block: ResyncBlock): void {
