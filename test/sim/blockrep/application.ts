@@ -117,25 +117,27 @@ export class Application {
   }
 
   /** Whether both disks have what was acknowledged now; otherwise the other falls behind. */
-  #judgeHolders(node: SimNode, model: Model): void {
+  #judgeHolders(node: SimNode, model: Model): boolean {
     const world = this.#world;
     const snapshot = node.engine?.snapshot();
     const volume = snapshot?.volumes[0];
-    if (snapshot === undefined || volume === undefined) return;
+    if (snapshot === undefined || volume === undefined) return false;
     // a source that does not know yet that its target is done replicates all the same
     const replicates = volume.peerDisk === DiskState.UpToDate || snapshot.conn === ConnState.SyncSource;
     const remote = snapshot.conn >= ConnState.Connected && replicates;
     if (model === node.model && world.shared && !remote) world.fallBehind(world.other(node));
+    return remote;
   }
 
   #acknowledged(node: SimNode, model: Model, write: WriteRecord, sector: number, count: number): void {
     const world = this.#world;
-    this.#judgeHolders(node, model);
+    const remote = this.#judgeHolders(node, model);
     this.acknowledged++;
     if (world.tracing) world.trace(`acknowledged stamp ${write.issued}`);
     write.acknowledged = true;
     model.acknowledge(write, sector, count, world.stamp);
-    if (!world.shared) model.soloAcks++;
+    // the peer had confirmed it, even if it has lost power since
+    if (!world.shared && !remote) model.soloAcks++;
   }
 
   #read(node: SimNode): void {

@@ -29,14 +29,18 @@ export class Model {
   clone(now: number): Model {
     const copy = new Model();
     for (const sector of this.#open) copy.#open.add(sector);
+    // what one history makes durable from here on, the other may still lose
+    const writes = new Map<WriteRecord, WriteRecord>();
+    const own = (write: WriteRecord): WriteRecord => {
+      let mine = writes.get(write);
+      // a write that still runs may or may not reach the other history
+      if (mine === undefined) writes.set(write, (mine = { ...write, ended: Math.min(write.ended, now) }));
+      return mine;
+    };
     for (const [sector, versions] of this.#sectors) {
       copy.#sectors.set(
         sector,
-        versions.map((v) => ({
-          died: v.died,
-          // a write that still runs may or may not reach the other history
-          write: v.write.ended === Infinity ? { ...v.write, ended: now } : v.write,
-        })),
+        versions.map((v) => ({ died: v.died, write: own(v.write) })),
       );
     }
     return copy;

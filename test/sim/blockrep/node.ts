@@ -11,11 +11,14 @@ import {
 } from "@hacluster/blockrep/unstable/meta/superblock";
 import type { Dialect } from "@hacluster/blockrep/unstable/wire/dialect";
 import type { Packet } from "@hacluster/blockrep/unstable/wire/packets";
+import { checkMetadataTruth } from "./metadata-truth.ts";
 import type { Model } from "./model.ts";
 import type { Endpoint } from "./network.ts";
 import { Store } from "./store.ts";
 import type { World } from "./world.ts";
 
+/** After every so many writes of metadata it is checked whether they tell the truth: a check costs a millisecond. */
+const TRUTH_EVERY = 16;
 /** Reads above this size do not carry bytes: filling megabytes with a few numbers would be most of a run. */
 const REAL_BYTES_MAX = 16384;
 /** Stands for the bytes of a large read; recognised on the way back to a disk. */
@@ -50,6 +53,9 @@ export class SimNode implements EngineSink {
   #lastRequest = 0;
   /** Writes handed to the kernel of this machine and not complete, by time of arrival. */
   readonly #inFlight: Set<() => void> = new Set();
+  /** Data writes with the disk, by operation: first sector and number. */
+  readonly writing: Map<number, readonly [number, number]> = new Map();
+  #metaWrites = 0;
   #diskBusy = 0;
   #closing: (() => void) | undefined;
   downSinceMs = 0;
@@ -139,6 +145,7 @@ export class SimNode implements EngineSink {
 
   powerLoss(): void {
     if (!this.machineUp) return;
+    checkMetadataTruth(this.world);
     this.engine = undefined;
     this.life++;
     this.machineUp = false;
@@ -152,6 +159,7 @@ export class SimNode implements EngineSink {
 
   #forget(): void {
     this.#inFlight.clear();
+    this.writing.clear();
     this.#commands.clear();
     this.#requests.clear();
     this.#deadlineMs = Infinity;
@@ -263,6 +271,7 @@ export class SimNode implements EngineSink {
     world.after(ms, () => {
       if (this.life !== life) return;
       this.#inFlight.delete(apply);
+      this.writing.delete(ioId);
       let bytes: Uint8Array | undefined;
       if (fails) {
         if (kind === "flush") this.store.flushFailed(world.prng);
@@ -301,6 +310,7 @@ export class SimNode implements EngineSink {
 
   writeData(ioId: number, _volume: number, sector: number, bytes: Uint8Array, fua: boolean): void {
     const count = bytes.length / 512;
+    this.writing.set(ioId, [sector, count]);
     this.#io(
       ioId,
       "write",
@@ -345,6 +355,7 @@ export class SimNode implements EngineSink {
   }
 
   zeroData(ioId: number, _volume: number, sector: number, lengthBytes: number): void {
+    this.writing.set(ioId, [sector, lengthBytes / 512]);
     const apply = (): undefined => {
       this.store.putZeroes(sector, lengthBytes / 512, this.world.prng);
       return undefined;
@@ -373,6 +384,8 @@ export class SimNode implements EngineSink {
       for (let i = 0; i < bytes.length / 512; i++) {
         this.store.put(byteOffset / 512 + i, bytes.subarray(i * 512, i * 512 + 512), this.world.prng);
       }
+      this.#metaWrites++;
+      if (this.#metaWrites % TRUTH_EVERY === 0) this.world.after(0, () => checkMetadataTruth(this.world));
       return undefined;
     };
     this.#io(ioId, "write", apply, true);

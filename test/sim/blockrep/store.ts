@@ -57,10 +57,15 @@ export class Store {
     return out;
   }
 
-  bytes(sector: number, count: number): Uint8Array {
+  /** What the disk is sure to hold after a power loss that keeps nothing of the cache. */
+  durableId(sector: number): number {
+    return (this.#durable.get(sector) as number | undefined) ?? 0;
+  }
+
+  bytes(sector: number, count: number, durable: boolean = false): Uint8Array {
     const out = new Uint8Array(count * 512);
     for (let i = 0; i < count; i++) {
-      const value = this.get(sector + i);
+      const value = durable ? this.#durable.get(sector + i) : this.get(sector + i);
       if (value !== undefined) out.set(value as Uint8Array, i * 512);
     }
     return out;

@@ -164,8 +164,13 @@ export class Volume {
       hasVerifyAlg: this.ctx.options.net.verifyAlg !== "",
       protocolVersion: this.connection.version,
       handshaking: this.state.conn === ConnState.WFReportParams,
-      negotiated: this.attachment.negotiated,
+      negotiated: this.#otherDataExposed ? undefined : this.attachment.negotiated,
     };
+  }
+
+  /** Applications saw data through the peer that this disk does not have. */
+  get #otherDataExposed(): boolean {
+    return this.exposedUuid !== 0n && ((this.exposedUuid ^ this.uuids.current) & ~1n) !== 0n;
   }
 
   /** Judges a change without making it. */
@@ -201,6 +206,12 @@ export class Volume {
     if (this.suspended && now.suspNod && !noData(now))
       this.change({ suspNod: false }, "data is accessible again", true);
 
+    // the connection broke before the attach could compare the data, and alone it may not decide
+    if (old.disk === DiskState.Negotiating && now.disk === DiskState.Diskless) {
+      this.ctx.later(() => {
+        if (this.state.disk === DiskState.Diskless && this.disk.isOpen) this.dropDisk(cause);
+      });
+    }
     this.#peerDataLost(old, now, cause);
     this.#fenced(old, now);
     if (old.conn > ConnState.Connected && now.conn <= ConnState.Connected) this.resync.ended();
@@ -237,7 +248,9 @@ export class Volume {
 
   /** Changes of the state that the peer cannot see happen. */
   #tellPeer(old: StateFields, now: StateFields): void {
-    const failed = now.disk !== old.disk && now.disk <= DiskState.Failed;
+    // Attaching is not told: the peer would answer with its parameters before there is a disk to compare them with.
+    const gone = now.disk === DiskState.Failed || now.disk === DiskState.Diskless;
+    const failed = now.disk !== old.disk && gone;
     const degraded =
       old.disk === DiskState.UpToDate && now.disk === DiskState.Inconsistent && now.conn <= ConnState.Connected;
     const paused = now.userIsp !== old.userIsp || now.aftrIsp !== old.aftrIsp;
