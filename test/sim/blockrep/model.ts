@@ -34,7 +34,10 @@ export class Model {
     const own = (write: WriteRecord): WriteRecord => {
       let mine = writes.get(write);
       // a write that still runs may or may not reach the other history
-      if (mine === undefined) writes.set(write, (mine = { ...write, ended: Math.min(write.ended, now) }));
+      if (mine === undefined) {
+        mine = { ...write, ended: Math.min(write.ended, now) };
+        writes.set(write, mine);
+      }
       return mine;
     };
     for (const [sector, versions] of this.#sectors) {

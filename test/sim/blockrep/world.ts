@@ -201,6 +201,10 @@ export class World {
       `${node.index} ${old.role}/${old.peer} c${old.conn} ${old.disk}/${old.pdsk} -> ${now.role}/${now.peer} c${now.conn} ${now.disk}/${now.pdsk} ${cause}`,
     );
     const other = this.other(node);
+    // what a Primary acknowledged under protocol A and had not sent, the other will never have
+    if (old.role === Role.Primary && old.conn >= ConnState.Connected && now.conn < ConnState.Connected) {
+      if (this.#protocol === "A") this.fallBehind(other);
+    }
     if (now.conn === ConnState.SyncTarget && old.conn !== ConnState.SyncTarget && old.conn !== ConnState.PausedSyncT) {
       if (!this.shared && node.model.soloAcks > 0 && !this.operator.mayLose(node)) {
         this.violation(

@@ -272,12 +272,14 @@ export class WritePath {
     const protocol = v.connection.protocol;
     let dpFlags: number = DataFlag.RW_SYNC | (part.fua ? DataFlag.FUA : 0);
     if (syncing) dpFlags |= DataFlag.MAY_SET_IN_SYNC;
-    if (syncing || protocol === "C") dpFlags |= DataFlag.SEND_WRITE_ACK;
+    // where this disk is not good, what the peer has is all there is: such a write waits for it under every protocol
+    const onlyThere = v.state.disk !== DiskState.UpToDate;
+    if (syncing || onlyThere || protocol === "C") dpFlags |= DataFlag.SEND_WRITE_ACK;
     if (protocol === "B") dpFlags |= DataFlag.SEND_RECEIVE_ACK;
     this.sentSectors += part.sizeBytes >>> 9;
     this.#sendPart(part, dpFlags);
     this.log.joined(part.epoch);
-    if (protocol !== "A") return;
+    if (protocol !== "A" || onlyThere) return;
     if (v.connection.sendQueueBytes < SEND_QUEUE_BYTES_HIGH) part.net = "ok";
     else this.#queued.push(part);
   }
