@@ -9,7 +9,7 @@ import { type BenchOptions, parseOptions, USAGE, UsageError } from "./options.ts
 import { plot } from "./plot.ts";
 import { figuresTable, goalsTable, own, type Results, type SpecialFigure, summary, verdicts } from "./report.ts";
 import { measureResync } from "./resync.ts";
-import { Missing, startTarget, type Target } from "./targets.ts";
+import { Missing, startTarget, stopEverything, type Target } from "./targets.ts";
 import { type TargetName, WORKLOADS, type Workload } from "./workloads.ts";
 
 const RESULTS = join(dirname(fileURLToPath(import.meta.url)), "../../bench/results");
@@ -43,6 +43,7 @@ export async function main(args: readonly string[]): Promise<number> {
   const work = options.work === "" ? mkdtempSync(join(tmpdir(), "hacluster-bench-")) : resolve(options.work);
   const cleanUp = async (): Promise<void> => {
     await stopAll();
+    await stopEverything();
     if (options.work === "") rmSync(work, { recursive: true, force: true });
   };
   for (const [signal, code] of [

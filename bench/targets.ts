@@ -51,7 +51,18 @@ function makeImage(path: string, sizeMib: number): void {
   closeSync(fd);
 }
 
+const everything: Set<Processes> = new Set();
+
+/** Ends what was started, also of targets whose start was interrupted. */
+export async function stopEverything(): Promise<void> {
+  await Promise.all([...everything].map((processes) => processes.stop()));
+}
+
 class Processes {
+  constructor() {
+    everything.add(this);
+  }
+
   readonly #children: ChildProcess[] = [];
   readonly #daemons: number[] = [];
 
@@ -93,6 +104,7 @@ class Processes {
   #stopping = false;
 
   async stop(): Promise<void> {
+    everything.delete(this);
     this.#stopping = true;
     for (const child of this.#children) {
       if (child.stdin === null) child.kill("SIGTERM");
