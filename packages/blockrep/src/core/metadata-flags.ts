@@ -18,7 +18,9 @@ export function metadataFlags(flags: number, s: StateFields, crashedPrimary: boo
   let out = flags & ~(FROM_STATE | MdFlag.alClean);
   if (s.disk > DiskState.Inconsistent) out |= MdFlag.consistent;
   if (s.disk > DiskState.Outdated) out |= MdFlag.wasUpToDate;
-  const writesFromPeer = s.pdsk < DiskState.Inconsistent && s.peer === Role.Primary;
+  // writes of a Primary whose disk does not take part, or not yet: this node keeps the record of them
+  const recordsHere = s.pdsk < DiskState.Inconsistent || s.conn === ConnState.WFBitMapS;
+  const writesFromPeer = recordsHere && s.peer === Role.Primary;
   if (s.role === Role.Primary || writesFromPeer) out |= MdFlag.primaryIndicator;
   if (s.conn > ConnState.WFReportParams) out |= MdFlag.connectedIndicator;
   if (s.pdsk >= DiskState.Inconsistent && s.pdsk <= DiskState.Outdated) out |= MdFlag.peerOutdated;

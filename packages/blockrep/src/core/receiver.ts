@@ -143,7 +143,9 @@ export class Receiver {
       this.#finish(write, false);
       return;
     }
-    if (v.state.pdsk >= DiskState.Inconsistent || write.generation !== this.#generation) {
+    // a peer that attaches may have sent this before its disk took part, and the bitmaps are just being compared
+    const comparing = v.state.conn === ConnState.WFBitMapS;
+    if ((v.state.pdsk >= DiskState.Inconsistent && !comparing) || write.generation !== this.#generation) {
       if (v.gate.passes) this.#submit(write);
       else v.gate.pass(() => this.#submit(write));
       return;
@@ -155,6 +157,10 @@ export class Receiver {
       write.holdsExtents = ok;
       v.gate.pass(() => {
         v.markOutOfSync(write.packet.sector, write.sizeBytes);
+        if (v.state.conn === ConnState.WFBitMapS) {
+          const { sector } = write.packet;
+          v.send({ kind: "P_OUT_OF_SYNC", volume: v.number, sector, sizeBytes: write.sizeBytes });
+        }
         this.#submit(write);
       });
     });

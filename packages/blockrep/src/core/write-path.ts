@@ -247,6 +247,8 @@ export class WritePath {
       this.#writeLocally(part);
     } else if (!replicate) {
       this.#finishPart(part, Errno.io);
+    } else {
+      v.markOutOfSync(part.sector, part.sizeBytes); // a disk that is just being attached misses this write
     }
   }
 
