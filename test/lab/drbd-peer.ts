@@ -9,6 +9,7 @@ export const DRBD_PEER_NEEDS: Needs = {
   programs: { ...UML_NEEDS.programs, drbdadm: "drbd-utils" },
 };
 
+const RESOURCE_FILE = "/etc/drbd.d/r0.res";
 const CRYPTO_MODULES = ["hmac", "sha512_generic"]; // sha1, sha256, md5 and crc32c are built in
 
 export interface DrbdPeerOptions {
@@ -42,7 +43,7 @@ export class DrbdPeer {
       files: {
         "/etc/drbd.conf": 'include "drbd.d/global_common.conf";\ninclude "drbd.d/*.res";\n',
         "/etc/drbd.d/global_common.conf": options.globalCommon ?? "global { usage-count no; }\n",
-        "/etc/drbd.d/r0.res": options.resource,
+        [RESOURCE_FILE]: options.resource,
       },
     });
     const self = new DrbdPeer(machine);
@@ -70,6 +71,11 @@ export class DrbdPeer {
 
   async tryAdm(...args: readonly string[]): Promise<Result> {
     return await this.machine.exec(["drbdadm", ...args]);
+  }
+
+  /** Another resource file, from now on and after every boot. Nothing is applied: see `adm("adjust", ...)` or `up`. */
+  async configure(resource: string): Promise<void> {
+    await this.machine.writeFile(RESOURCE_FILE, resource);
   }
 
   /** Write fresh metadata. */
@@ -103,8 +109,8 @@ export class DrbdPeer {
     throw new Error(`/proc/drbd never showed ${wanted}: ${state}\n${await this.kernelLog(25)}`);
   }
 
-  /** The last lines of the machine's kernel log. */
+  /** The last lines of the machine's kernel log that are about DRBD, or about something worse. */
   async kernelLog(lines = 200): Promise<string> {
-    return await this.machine.must(["sh", "-c", `dmesg | grep -v random: | tail -n ${lines}`]);
+    return await this.machine.must(["sh", "-c", `dmesg | grep -E "drbd|BUG|WARNING|error" | tail -n ${lines}`]);
   }
 }

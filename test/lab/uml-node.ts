@@ -18,6 +18,7 @@ import {
   waitFor,
 } from "./process.ts";
 import { addressOn, type LinkName, macOn } from "./switch.ts";
+import { whyNoUml } from "./uml-probe.ts";
 
 /** What a User-Mode Linux machine needs of the host. */
 export const UML_NEEDS: Needs = {
@@ -31,11 +32,17 @@ export const UML_NEEDS: Needs = {
     taskset: "util-linux",
   },
   files: { "/dev/net/tun": "kernel module tun" },
+  works: whyNoUml,
 };
 
 /** For every program of the machine, from its first one on: see uml-run.pl. */
 const NO_AVX =
   "GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX_Fast_Unaligned_Load,-AVX,-AVX2,-AVX512F,-AVX512VL,-AVX512BW,-AVX512DQ,-AVX512CD";
+/**
+ * A tick that repeats by itself. The default, a timer that is set anew for each event, stops for good when one of its signals
+ * is lost, which a busy host brings about within a minute: the machine's clock stands still then, and nothing in it times out.
+ */
+const STEADY_CLOCK = ["nohz=off", "highres=off"];
 const BOOT_MS = 60_000;
 /** A machine answers within a second when idle; two of them on a busy host need more. */
 const ANSWER_SECONDS = 30;
@@ -57,12 +64,14 @@ export interface UmlOptions {
 export class UmlNode {
   readonly #place: MachinePlace;
   readonly #options: UmlOptions;
+  readonly #files: Map<string, string>;
   #supervisor: ProcessId | undefined;
   #ended: Promise<unknown> = Promise.resolve();
 
   private constructor(place: MachinePlace, options: UmlOptions) {
     this.#place = place;
     this.#options = options;
+    this.#files = new Map(Object.entries(options.files ?? {}));
   }
 
   /** Boot `name`, one of the `machines` of the lab. Takes 3 to 10 s. */
@@ -124,6 +133,7 @@ export class UmlNode {
           "rootflags=/",
           "ro",
           "quiet",
+          ...STEADY_CLOCK,
           `init=${script}`,
           `LAB_CONFIG=${config}`,
           NO_AVX,
@@ -188,7 +198,7 @@ export class UmlNode {
     const { folder, host, hostsFile, links, project } = this.#place;
     const files = join(folder, "files");
     rmSync(files, { recursive: true, force: true });
-    for (const [path, text] of Object.entries(this.#options.files ?? {})) {
+    for (const [path, text] of this.#files) {
       mkdirSync(dirname(join(files, path)), { recursive: true });
       writeFileSync(join(files, path), text);
     }
@@ -241,6 +251,12 @@ export class UmlNode {
     const result = await this.exec(command, options);
     if (result.code !== 0) throw new CommandError([`${this.name}:`, ...command], result);
     return result.stdout;
+  }
+
+  /** Write a file of the machine, now and at every boot to come. */
+  async writeFile(path: string, text: string): Promise<void> {
+    this.#files.set(path, text);
+    await this.must(["sh", "-c", 'mkdir -p "$1" && cat >"$2"', "sh", dirname(path), path], { input: text });
   }
 
   /** Pull a cable. The machine itself keeps its carrier (a tap has none to take away): nothing passes. */

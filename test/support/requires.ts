@@ -11,6 +11,8 @@ export interface Needs {
   readonly programs?: Readonly<Record<string, string>>;
   /** Device nodes or other files by path, with what brings them. */
   readonly files?: Readonly<Record<string, string>>;
+  /** Asked last, when nothing else is missing: tries it out, and returns the reason why it does not work here. */
+  readonly works?: () => string | undefined;
 }
 
 const PATH = [...(process.env["PATH"] ?? "").split(delimiter), "/usr/sbin", "/sbin", "/usr/bin", "/bin"];
@@ -50,7 +52,8 @@ export function missing(needs: Needs): string | undefined {
       reasons.push("needs network and mount namespaces (root outside a restricted container)");
     }
   }
-  return reasons.length === 0 ? undefined : reasons.join(", ");
+  if (reasons.length === 0) return needs.works?.();
+  return reasons.join(", ");
 }
 
 /**
