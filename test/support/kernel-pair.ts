@@ -147,7 +147,7 @@ export async function withKernelLog(pair: KernelPair, body: () => Promise<void>)
     await body();
   } catch (error) {
     const log = await pair.kernel.kernelLog(40).catch(String);
-    throw new Error(`${error instanceof Error ? error.stack : error}\nkernel log of nodo2:\n${log}`);
+    throw new Error(`${error instanceof Error ? error.stack : String(error)}\nkernel log of nodo2:\n${log}`);
   }
 }
 
