@@ -42,6 +42,7 @@ const NET: EngineNetOptions = {
   dataIntegrityAlg: "",
   verifyAlg: "",
   csumsAlg: "",
+  csumsAfterCrashOnly: false,
   useRle: true,
 };
 

@@ -64,6 +64,7 @@ export function engineOptions(options: NodeOptions): EngineOptions {
       dataIntegrityAlg: "",
       verifyAlg: "",
       csumsAlg: "",
+      csumsAfterCrashOnly: false,
       useRle: true,
       ...options.net,
     },

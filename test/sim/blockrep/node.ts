@@ -294,7 +294,9 @@ export class SimNode implements EngineSink {
   /** Bytes of data sectors: the number of the write, and the sector's own, so that misplaced data is recognised. */
   readBack(sector: number, count: number): Uint8Array {
     const contents = this.store.contents(sector, count);
-    if (contents.length === 0 || count * 512 > REAL_BYTES_MAX) {
+    // digests are made of real bytes
+    const real = count * 512 <= REAL_BYTES_MAX || this.world.scenario.options.net.csumsAlg !== "";
+    if (contents.length === 0 || !real) {
       const bytes = ZEROES.subarray(0, count * 512);
       if (contents.length > 0) CONTENTS.set(bytes, contents);
       return bytes;

@@ -70,6 +70,7 @@ export class Operator {
     for (const node of world.nodes) this.#care(node);
     this.#splitBrain();
     this.#leader();
+    this.#verify();
   }
 
   #care(node: SimNode): void {
@@ -124,6 +125,17 @@ export class Operator {
     if (this.#standAloneSince === Infinity) this.#standAloneSince = world.nowMs;
     if (world.nowMs - this.#standAloneSince < 1500 || !world.nodes.every((node) => this.#free(node))) return;
     this.#standAloneSince = Infinity;
+    // a Primary that lost its data cannot become a target as long as it is one
+    const empty = world.nodes.find((node) => {
+      const snapshot = node.engine?.snapshot();
+      return snapshot?.role === Role.Primary && snapshot.volumes[0]?.disk !== DiskState.UpToDate;
+    });
+    if (empty !== undefined) {
+      const demote = (): void => this.#command(empty, { verb: "secondary" });
+      if (this.application.node === empty) this.#release(demote);
+      else demote();
+      return;
+    }
     // the one whose changes matter less, or the one that is not in use
     const [x, y] = world.nodes;
     const primary = world.nodes.find((node) => node.engine?.snapshot().role === Role.Primary);
@@ -142,6 +154,18 @@ export class Operator {
     }
     if (this.application.node === victim) this.#release(() => this.#command(victim, { verb: "secondary" }));
     else this.#command(victim, { verb: "secondary" });
+  }
+
+  /** Compares the blocks where most writes meet, under those writes. */
+  #verify(): void {
+    const world = this.#world;
+    if (world.scenario.options.net.verifyAlg === "" || this.calm || !world.features.chance(1, 25)) return;
+    const node = world.nodes[world.features.below(2)] as SimNode;
+    const snapshot = node.engine?.snapshot();
+    const volume = snapshot?.volumes[0];
+    if (!this.#free(node) || snapshot?.conn !== ConnState.Connected) return;
+    if (volume?.disk !== DiskState.UpToDate || volume.peerDisk !== DiskState.UpToDate) return;
+    this.#command(node, { verb: "verify", startSector: 0, stopSector: 1024 });
   }
 
   #release(then: () => void): void {

@@ -67,9 +67,10 @@ export function scenarioOf(prng: Prng, features: Prng, options: SimOptions): Sce
         afterSb2p: "disconnect",
         alwaysAsbp: false,
         rrConflict: "disconnect",
-        dataIntegrityAlg: "",
-        verifyAlg: "",
-        csumsAlg: "",
+        dataIntegrityAlg: features.chance(1, 8) ? "crc32c" : "",
+        verifyAlg: features.chance(1, 3) ? "crc32c" : "",
+        csumsAlg: features.chance(1, 4) ? "crc32c" : "",
+        csumsAfterCrashOnly: features.chance(1, 3),
         useRle: prng.chance(3, 4),
       },
       volumes: [

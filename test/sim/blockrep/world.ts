@@ -21,6 +21,8 @@ const INSTANT_EVENTS_MAX = 50_000;
 /** Two machines, a network, an application and an operator, in virtual time. One seed decides everything. */
 export class World {
   readonly prng: Prng;
+  /** Chance of features that not every run uses. */
+  readonly features: Prng;
   readonly scenario: Scenario;
   readonly options: SimOptions;
   readonly network: Network;
@@ -39,8 +41,9 @@ export class World {
 
   constructor(seed: number, options: SimOptions) {
     this.prng = new Prng(seed);
+    this.features = new Prng(seed + FEATURE_SEEDS);
     this.options = options;
-    this.scenario = scenarioOf(this.prng, new Prng(seed + FEATURE_SEEDS), options);
+    this.scenario = scenarioOf(this.prng, this.features, options);
     this.network = new Network(this);
     const model = new Model();
     this.nodes = [new SimNode(this, 0, model), new SimNode(this, 1, model)];
@@ -191,6 +194,9 @@ export class World {
       if (event.role === "target") this.onResyncTarget?.(node);
     } else if (event.type === "uuids") {
       this.note(`${node.index} uuids ${event.cause} ${event.current.toString(16)}:${event.bitmap.toString(16)}`);
+    } else if (event.type === "verify-end") {
+      this.note(`${node.index} verify ${event.done} ${event.outOfSyncBlocks}`);
+      if (event.outOfSyncBlocks > 0) this.violation("D3", `verify found ${event.outOfSyncBlocks} blocks out of sync`);
     } else if (event.type === "disk-error") this.note(`${node.index} disk error ${event.operation}`);
   }
 

@@ -88,6 +88,9 @@ export class Admin {
       case "resume-io":
         this.#report(v.change({ susp: false, suspNod: false, suspFen: false }, "resume-io"), done);
         return;
+      case "verify":
+        this.#verify(v, command, done);
+        return;
       case "new-current-uuid":
         this.#newCurrentUuid(v, command.clearBitmap === true, done);
         return;
@@ -283,6 +286,18 @@ export class Admin {
       return;
     }
     v.resync.setAllBits(() => this.#report(v.change({ disk: DiskState.Inconsistent }, "invalidate", true), done));
+  }
+
+  #verify(v: Volume, command: AdminCommand, done: Done): void {
+    const start = command.startSector ?? v.verify.resumeSector;
+    const attempt = (): boolean => v.state.conn === ConnState.WFReportParams;
+    const ask = (): void =>
+      this.withConsent(v, { conn: ConnState.VerifyS }, (rc) => {
+        if (rc >= StateRc.Success) v.verify.start(start, command.stopSector);
+        this.#report(rc === 0 ? StateRc.NeedConnection : rc, done);
+      });
+    if (attempt()) this.after(RETRY_MS, () => this.#verify(v, command, done));
+    else ask();
   }
 
   #newCurrentUuid(v: Volume, clearBitmap: boolean, done: Done): void {

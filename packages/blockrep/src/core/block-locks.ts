@@ -20,6 +20,8 @@ export const LockKind = {
    * application's later writes wait: it must not wait for those.
    */
   resyncWrite: 32,
+  /** A read of our own verify, under its request as well. */
+  ownRead: 64,
 } as const;
 export type LockKind = (typeof LockKind)[keyof typeof LockKind];
 
@@ -27,11 +29,12 @@ const WRITES = LockKind.appWrite | LockKind.peerWrite | LockKind.resyncWrite;
 /** For each kind, the earlier kinds that it waits for. */
 const WAITS_FOR: Readonly<Record<LockKind, number>> = {
   [LockKind.appWrite]: WRITES | LockKind.resyncRead | LockKind.resyncRequest,
-  [LockKind.peerWrite]: WRITES | LockKind.resyncRead,
+  [LockKind.peerWrite]: WRITES | LockKind.resyncRead | LockKind.ownRead,
   [LockKind.resyncRead]: WRITES,
   [LockKind.resyncRequest]: LockKind.appWrite,
   [LockKind.read]: WRITES,
   [LockKind.resyncWrite]: LockKind.peerWrite | LockKind.resyncRead,
+  [LockKind.ownRead]: LockKind.peerWrite | LockKind.resyncWrite,
 };
 
 const BUCKET_SECTORS_SHIFT = 9; // 256 KiB: a write of 1 MiB touches at most five buckets

@@ -71,6 +71,8 @@ export class Connection {
   discardMyData = false;
   dryRun = false;
   sentDirtyBits = 0;
+  /** What the peer's P_SYNC_PARAM changed since the handshake. */
+  adopted: { readonly verifyAlg: string; readonly csumsAlg: string } | undefined;
   /** A state change of ours waits for the peer's answer. */
   pendingRequest: ((rc: number) => void) | undefined;
   /** What somebody who must know about a silent peer waits for. */
@@ -431,6 +433,7 @@ export class Connection {
 
   #sendParameters(): void {
     this.#phase = "up";
+    this.adopted = undefined;
     this.fencing.contact();
     this.#deadline = Infinity;
     this.liveness.start(this.ctx.nowMs);
@@ -500,6 +503,15 @@ export class Connection {
   }
 
   // Digests
+
+  /** Names of the algorithms in use; a connected peer that changes its own changes ours. */
+  get verifyAlg(): string {
+    return this.adopted?.verifyAlg ?? this.ctx.options.net.verifyAlg;
+  }
+
+  get csumsAlg(): string {
+    return this.adopted?.csumsAlg ?? this.ctx.options.net.csumsAlg;
+  }
 
   get hasDigest(): boolean {
     return this.#digest !== undefined;

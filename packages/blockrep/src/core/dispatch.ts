@@ -85,6 +85,15 @@ export class Dispatch {
       case "P_RS_DATA_REQUEST":
         this.#expect(v.source.request(packet), packet);
         return;
+      case "P_CSUM_RS_REQUEST":
+        this.#expect(v.source.compare(packet), packet);
+        return;
+      case "P_OV_REQUEST":
+        this.#expect(v.verify.request(packet), packet);
+        return;
+      case "P_OV_REPLY":
+        this.#expect(v.verify.reply(packet), packet);
+        return;
       case "P_OUT_OF_SYNC":
         v.receiver.outOfSync(packet);
         return;
@@ -124,6 +133,8 @@ export class Dispatch {
         this.#c.disconnect(`incompatible ${differs} settings; both nodes need the same`);
         return;
       }
+    } else {
+      this.#c.adopted = { verifyAlg: packet.verifyAlg, csumsAlg: packet.csumsAlg };
     }
     v.resyncTuning = {
       resyncRateKib: packet.resyncRateKib,
@@ -199,6 +210,12 @@ export class Dispatch {
         return;
       case "P_NEG_RS_DREPLY":
         v.target.refused(packet);
+        return;
+      case "P_RS_IS_IN_SYNC":
+        this.#expect(v.target.isInSync(packet), packet);
+        return;
+      case "P_OV_RESULT":
+        v.verify.result(packet);
         return;
       case "P_RS_CANCEL":
         v.target.cancelled(packet);

@@ -95,6 +95,8 @@ export interface NetOptions {
   readonly dataIntegrityAlg: string;
   readonly verifyAlg: string;
   readonly csumsAlg: string;
+  /** Compare digests only where this node crashed as a Primary: elsewhere marked blocks differ nearly always. */
+  readonly csumsAfterCrashOnly: boolean;
   readonly useRle: boolean;
 }
 
@@ -204,7 +206,8 @@ export type AdminVerb =
   | "resume-sync"
   | "suspend-io"
   | "resume-io"
-  | "new-current-uuid";
+  | "new-current-uuid"
+  | "verify";
 
 export interface AdminCommand {
   readonly verb: AdminVerb;
@@ -218,6 +221,10 @@ export interface AdminCommand {
   readonly dryRun?: boolean;
   /** new-current-uuid: also declare both disks equal (skip the initial sync). */
   readonly clearBitmap?: boolean;
+  /** verify: first sector; left out: where the last one was broken off, or the beginning. */
+  readonly startSector?: number;
+  /** verify: first sector that is not compared any more; left out: the end of the device. */
+  readonly stopSector?: number;
 }
 
 /** Failures of a command other than a refused state change; the numbers drbdsetup prints. */
@@ -309,7 +316,7 @@ export interface VolumeSnapshot {
   readonly applicationPending: number;
   readonly epochs: number;
   readonly openers: number;
-  /** During a resync only. */
+  /** During a resync or a verify only. */
   readonly resync: ResyncProgress | undefined;
 }
 
@@ -364,6 +371,28 @@ export type EngineEvent =
       readonly volume: number;
       readonly done: boolean;
       readonly blocks: number;
+      readonly ms: number;
+    }
+  | {
+      readonly type: "verify-start";
+      readonly volume: number;
+      /** source: the node that compares; target: the one that sends its digests. */
+      readonly role: "source" | "target";
+      readonly startSector: number;
+      readonly blocks: number;
+    }
+  | {
+      readonly type: "verify-out-of-sync";
+      readonly volume: number;
+      readonly sector: number;
+      readonly sectors: number;
+    }
+  | {
+      readonly type: "verify-end";
+      readonly volume: number;
+      readonly done: boolean;
+      readonly blocks: number;
+      readonly outOfSyncBlocks: number;
       readonly ms: number;
     }
   | { readonly type: "split-brain"; readonly volume: number; readonly resolved: boolean; readonly text: string }

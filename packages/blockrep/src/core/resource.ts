@@ -136,6 +136,7 @@ export class ResourceEngine implements ResourceInputs {
   reconfigure(options: EngineOptions): void {
     this.#ctx.input(() => {
       this.#ctx.options = options;
+      this.#connection.adopted = undefined;
       for (const { volume, disk } of options.volumes) this.#volume(volume)?.reconfigure(disk);
     });
   }

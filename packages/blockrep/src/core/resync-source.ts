@@ -1,5 +1,7 @@
+import { BLOCK_SIZE } from "../base/units.ts";
 import { ID_SYNCER_HIGH, ID_SYNCER_LOW } from "../wire/constants.ts";
-import type { BlockAckPacket, BlockRequestPacket } from "../wire/packets.ts";
+import { digestAlgorithm, sameDigest } from "../wire/digest.ts";
+import type { BlockAckPacket, BlockRequestPacket, DigestRequestPacket } from "../wire/packets.ts";
 import { ConnState } from "../wire/state-word.ts";
 import { BlockLock, LockKind } from "./block-locks.ts";
 import { PEER_READS_MAX } from "./limits.ts";
@@ -14,6 +16,8 @@ export class ResyncSource {
   readonly #reading: Set<BlockLock> = new Set();
   #generation = 0;
   failedBlocks = 0;
+  /** Blocks whose digests were equal, so that they were not copied. */
+  equalBlocks = 0;
 
   constructor(volume: Volume) {
     this.#v = volume;
@@ -25,6 +29,7 @@ export class ResyncSource {
 
   start(): void {
     this.failedBlocks = 0;
+    this.equalBlocks = 0;
   }
 
   connectionLost(): void {
@@ -33,8 +38,16 @@ export class ResyncSource {
     this.#reading.clear();
   }
 
+  /** P_CSUM_RS_REQUEST: the data only if its digest is another one. @returns false: as of `request`, or no such digest */
+  compare(packet: DigestRequestPacket): boolean {
+    const algorithm = digestAlgorithm(this.#v.connection.csumsAlg);
+    if (algorithm === undefined || packet.digest.length !== algorithm.lengthBytes) return false;
+    const digest = packet.digest.slice();
+    return this.request(packet, (bytes) => sameDigest(digest, algorithm.digest(bytes)));
+  }
+
   /** P_RS_DATA_REQUEST. @returns false: outside of the device, or far too many */
-  request(packet: BlockRequestPacket): boolean {
+  request(packet: BlockRequestPacket | DigestRequestPacket, equal?: (bytes: Uint8Array) => boolean): boolean {
     const v = this.#v;
     const { sector, sizeBytes } = packet;
     if (sizeBytes <= 0 || sector + sizeBytes / 512 > v.sizeSectors || this.#reading.size >= PEER_READS_MAX)
@@ -51,6 +64,7 @@ export class ResyncSource {
         if (errno !== 0) v.diskError("read", errno);
         if (generation !== this.#generation) return;
         if (errno !== 0 || bytes === undefined) this.#refuse(sector, sizeBytes);
+        else if (equal?.(bytes) === true) this.#inSync(sector, sizeBytes);
         else {
           const head = {
             volume: v.number,
@@ -72,10 +86,21 @@ export class ResyncSource {
     return true;
   }
 
+  #inSync(sector: number, sizeBytes: number): void {
+    this.equalBlocks += Math.ceil(sizeBytes / BLOCK_SIZE);
+    this.#v.clearOutOfSync(sector, sizeBytes);
+    this.#answer("P_RS_IS_IN_SYNC", sector, sizeBytes);
+    this.#v.resyncProgress();
+  }
+
   #refuse(sector: number, sizeBytes: number): void {
+    this.#answer("P_NEG_RS_DREPLY", sector, sizeBytes);
+  }
+
+  #answer(kind: "P_NEG_RS_DREPLY" | "P_RS_IS_IN_SYNC", sector: number, sizeBytes: number): void {
     const v = this.#v;
     v.sendMeta({
-      kind: "P_NEG_RS_DREPLY",
+      kind,
       volume: v.number,
       sector,
       idHigh: ID_SYNCER_HIGH,

@@ -1,5 +1,6 @@
 import { BLOCK_SIZE, RESYNC_EXTENT_SIZE, SECTORS_PER_BLOCK } from "../base/units.ts";
 import { ID_SYNCER_HIGH, ID_SYNCER_LOW } from "../wire/constants.ts";
+import { type DigestAlgorithm, digestAlgorithm } from "../wire/digest.ts";
 import type { BlockAckPacket, DataPacket } from "../wire/packets.ts";
 import { ConnState } from "../wire/state-word.ts";
 import { BlockLock, LockKind } from "./block-locks.ts";
@@ -38,6 +39,10 @@ export class ResyncTarget {
   #budget = 0;
   #bitmapWrittenMs = 0;
   #failed: Set<number> = new Set();
+  /** Digests are compared before blocks are copied. */
+  #csums: DigestAlgorithm | undefined;
+  /** Blocks of this resync that turned out to be the same on both sides. */
+  equalBlocks = 0;
 
   constructor(volume: Volume) {
     this.#v = volume;
@@ -63,6 +68,10 @@ export class ResyncTarget {
     this.#cursor = 0;
     this.#budget = 0;
     this.#failed.clear();
+    const { csumsAfterCrashOnly } = this.#v.ctx.options.net;
+    const { csumsAlg } = this.#v.connection;
+    this.#csums = !csumsAfterCrashOnly || this.#v.crashedPrimary ? digestAlgorithm(csumsAlg) : undefined;
+    this.equalBlocks = 0;
     this.#rate.reset();
     this.#stepAt = this.#v.ctx.nowMs;
     this.#bitmapWrittenMs = this.#v.ctx.nowMs;
@@ -154,13 +163,55 @@ export class ResyncTarget {
     const lock = new BlockLock(LockKind.resyncRequest, sector, sizeBytes, () => {
       const block = this.#inFlight.get(sector);
       if (block === undefined || block.request !== lock || block.sent) return;
-      block.sent = true;
-      const head = { volume: v.number, sector, idHigh: ID_SYNCER_HIGH, idLow: ID_SYNCER_LOW };
-      v.send({ kind: "P_RS_DATA_REQUEST", ...head, sizeBytes });
+      if (this.#csums === undefined) this.#ask(block, undefined);
+      else this.#askIfDifferent(block, this.#csums);
     });
     this.#inFlight.set(sector, { sector, sizeBytes, request: lock, sent: false });
     v.locks.acquire(lock);
     return count;
+  }
+
+  #ask(block: ResyncBlock, digest: Uint8Array | undefined): void {
+    const v = this.#v;
+    const { sector, sizeBytes } = block;
+    block.sent = true;
+    const head = { volume: v.number, sector, idHigh: ID_SYNCER_HIGH, idLow: ID_SYNCER_LOW };
+    if (digest === undefined) v.send({ kind: "P_RS_DATA_REQUEST", ...head, sizeBytes });
+    else v.send({ kind: "P_CSUM_RS_REQUEST", ...head, sizeBytes, digest });
+  }
+
+  /**
+   * Reads what is here first: the source sends the block only if its own is another one, and counts it as in sync at once
+   * otherwise. What was read may be in the page cache only, so that it is made durable before the source hears of it.
+   */
+  #askIfDifferent(block: ResyncBlock, algorithm: DigestAlgorithm): void {
+    const v = this.#v;
+    v.disk.read(block.sector, block.sizeBytes, (errno, bytes) => {
+      if (errno !== 0) v.diskError("read", errno);
+      if (this.#inFlight.get(block.sector) !== block || block.sent) return;
+      if (errno !== 0 || bytes === undefined) {
+        this.#ask(block, undefined);
+        return;
+      }
+      const digest = algorithm.digest(bytes);
+      v.disk.flush((failed) => {
+        if (failed === 0 && this.#inFlight.get(block.sector) === block) this.#ask(block, digest);
+      });
+    });
+  }
+
+  /** P_RS_IS_IN_SYNC: found by the sector, for its block id may be anything. @returns false: not asked for */
+  isInSync(packet: BlockAckPacket): boolean {
+    const block = this.#inFlight.get(packet.sector);
+    if (block === undefined) return !this.#active;
+    if (block.sizeBytes !== packet.sizeBytes || !block.sent) return false;
+    this.#rate.received(block.sizeBytes >>> 9);
+    this.equalBlocks += Math.ceil(block.sizeBytes / BLOCK_SIZE);
+    this.#end(block);
+    this.#v.clearOutOfSync(block.sector, block.sizeBytes);
+    this.#v.resyncProgress();
+    this.#checkEnd();
+    return true;
   }
 
   /** P_RS_DATA_REPLY. @returns false: not asked for */

@@ -110,6 +110,10 @@ export class Resync {
       this.#finishAsSource();
       return;
     }
+    if (report.finished === "verify") {
+      v.verify.finishAsTarget();
+      return;
+    }
     if (report.considerResync) this.#handshake(report.wanted, peer, peerDisk);
     else this.#apply(old, peer, report.wanted);
   }

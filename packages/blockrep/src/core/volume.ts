@@ -22,6 +22,7 @@ import { ResyncSource } from "./resync-source.ts";
 import { ResyncTarget } from "./resync-target.ts";
 import { changeState, INITIAL_STATE, type StateContext, StateRc } from "./state.ts";
 import { FRESH_UUIDS, markRole, needsNewCurrent, newCurrentUuid, type UuidSet } from "./uuids.ts";
+import { Verify } from "./verify.ts";
 import { WritePath } from "./write-path.ts";
 
 /**
@@ -64,6 +65,7 @@ export class Volume {
   readonly source: ResyncSource;
   readonly target: ResyncTarget;
   readonly resync: Resync;
+  readonly verify: Verify;
   #sequence = 0;
   #unsettled: { readonly epoch: SendEpoch | undefined; readonly fn: () => void }[] = [];
 
@@ -85,6 +87,7 @@ export class Volume {
     this.source = new ResyncSource(this);
     this.target = new ResyncTarget(this);
     this.resync = new Resync(this);
+    this.verify = new Verify(this);
   }
 
   /** There is a disk that takes reads and writes. */
@@ -161,7 +164,7 @@ export class Volume {
       hasNetConfig: this.connection.configured,
       otherVolumePeerPrimary: false,
       deviceOpen: this.openers > 0,
-      hasVerifyAlg: this.ctx.options.net.verifyAlg !== "",
+      hasVerifyAlg: this.connection.verifyAlg !== "",
       protocolVersion: this.connection.version,
       handshaking: this.state.conn === ConnState.WFReportParams,
       negotiated: this.#otherDataExposed ? undefined : this.attachment.negotiated,
@@ -215,6 +218,9 @@ export class Volume {
     this.#peerDataLost(old, now, cause);
     this.#fenced(old, now);
     if (old.conn > ConnState.Connected && now.conn <= ConnState.Connected) this.resync.ended();
+    if (old.conn === ConnState.VerifyS || old.conn === ConnState.VerifyT) {
+      if (now.conn !== old.conn) this.verify.ended();
+    }
     if (now.conn >= ConnState.Connected && old.conn >= ConnState.Connected) this.#tellPeer(old, now);
     if (now.conn === ConnState.SyncTarget && old.conn === ConnState.PausedSyncT) this.target.start();
     this.gate.reconsider();
@@ -425,11 +431,17 @@ export class Volume {
   }
 
   nextDeadlineMs(): number {
-    return Math.min(this.target.nextDeadlineMs(), this.activity.nextDeadlineMs(), this.receiver.nextDeadlineMs());
+    return Math.min(
+      this.target.nextDeadlineMs(),
+      this.verify.nextDeadlineMs(),
+      this.activity.nextDeadlineMs(),
+      this.receiver.nextDeadlineMs(),
+    );
   }
 
   tick(): void {
     this.target.tick();
+    this.verify.tick();
     this.receiver.tick();
     this.activity.tick(this.ctx.nowMs);
   }
@@ -460,7 +472,7 @@ export class Volume {
       applicationPending: this.writes.applicationPending,
       epochs: this.writes.log.epochs.length,
       openers: this.openers,
-      resync: this.resync.snapshot(),
+      resync: this.resync.snapshot() ?? this.verify.snapshot(),
     };
   }
 }

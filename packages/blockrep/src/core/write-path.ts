@@ -16,6 +16,8 @@ import type { Volume } from "./volume.ts";
 
 type PartKind = "write" | "discard" | "zero" | "zero-unmap";
 
+const ZEROES: Uint8Array = new Uint8Array(WRITE_PART_BYTES_MAX);
+
 /** A request of the application, answered when all of its parts are. */
 class ApplicationRequest {
   readonly id: RequestId;
@@ -170,7 +172,9 @@ export class WritePath {
   }
 
   #partMax(kind: PartKind): number {
-    if (kind === "write") return Math.min(WRITE_PART_BYTES_MAX, this.#v.peerMaxBioBytes);
+    // a kernel would take a digest for part of P_ZEROES: with data-integrity-alg zeroes travel as data
+    const asData = kind === "write" || (kind !== "discard" && this.#v.ctx.options.net.dataIntegrityAlg !== "");
+    if (asData) return Math.min(WRITE_PART_BYTES_MAX, this.#v.peerMaxBioBytes);
     const features = this.#v.connection.features;
     const wide = !this.#v.connection.connected || (features & Feature.WSAME) !== 0;
     return wide ? DISCARD_PART_BYTES_MAX : DISCARD_PART_BYTES_MAX_OLD;
@@ -299,7 +303,13 @@ export class WritePath {
     const v = this.#v;
     const { sector, sizeBytes } = part;
     // with protocol A the application gets its memory back before the socket has taken the bytes
-    const data = v.connection.protocol === "A" ? part.data?.slice() : part.data;
+    const zeroes = part.kind === "zero" || part.kind === "zero-unmap";
+    const filled = zeroes && v.connection.hasDigest && sizeBytes <= ZEROES.length;
+    const data = filled
+      ? ZEROES.subarray(0, sizeBytes)
+      : v.connection.protocol === "A"
+        ? part.data?.slice()
+        : part.data;
     const head = { volume: v.number, sector, idHigh: 0, idLow: part.token, seqNum: v.nextSequence() };
     if (data !== undefined && !v.connection.hasDigest) {
       // written out: every packet of the data path has the same shape

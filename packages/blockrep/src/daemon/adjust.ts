@@ -34,6 +34,7 @@ const NET: Effects<NetOptions> = {
   dataIntegrityAlg: ["data-integrity-alg", "nextConnection"],
   verifyAlg: ["verify-alg", "now"],
   csumsAlg: ["csums-alg", "now"],
+  csumsAfterCrashOnly: ["csums-after-crash-only", "now"],
   useRle: ["use-rle", "now"],
 };
 

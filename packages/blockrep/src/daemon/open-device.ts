@@ -58,6 +58,7 @@ const NET_DEFAULTS: NetOptions = {
   dataIntegrityAlg: "",
   verifyAlg: "",
   csumsAlg: "",
+  csumsAfterCrashOnly: false,
   useRle: true,
 };
 /** Events that nobody has read yet; beyond that the oldest are dropped. */

@@ -92,6 +92,7 @@ function netOptions({ net }: ResolvedResource): NetOptions {
     dataIntegrityAlg: net.dataIntegrityAlg,
     verifyAlg: net.verifyAlg,
     csumsAlg: net.csumsAlg,
+    csumsAfterCrashOnly: net.csumsAfterCrashOnly,
     useRle: net.useRle,
   };
 }
