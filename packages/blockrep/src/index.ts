@@ -48,6 +48,7 @@ export {
   type VolumeStatus,
 } from "./daemon/resource.ts";
 export { metadataTargets, PROTOCOL_VERSIONS, settingsOf } from "./daemon/settings.ts";
+export { VerifySchedule, verifyTimes } from "./daemon/verify-schedule.ts";
 export {
   type AttachOptions,
   attachDevice,

@@ -12,6 +12,8 @@ import {
   type ResourceSettings,
   roleName,
   unpackState,
+  VerifySchedule,
+  verifyTimes,
 } from "@hacluster/blockrep";
 import { ErrorCode, HaError } from "@hacluster/blockrep/base";
 import type { Logger } from "pino";
@@ -58,6 +60,7 @@ const VOLUME_VERBS: ReadonlySet<string> = new Set<AdminVerb>([
   "suspend-io",
   "resume-io",
   "new-current-uuid",
+  "verify",
 ]);
 /** Subscribers of this topic get the whole status with every change of a state: `events2` and the monitor. */
 export const OBJECTS_TOPIC = "objects";
@@ -72,6 +75,7 @@ export class BlockrepDaemon {
   readonly #devices: ExportedDevices;
   readonly #control: ControlServer;
   readonly #log: Logger;
+  #verifying: VerifySchedule | undefined;
   #facts: StartFacts = { degraded: false, peerOutdated: false };
   #turn: Promise<unknown> = Promise.resolve();
 
@@ -98,7 +102,22 @@ export class BlockrepDaemon {
       await this.abandon();
       throw error;
     }
+    this.#schedule();
     this.#log.info({ event: "daemon.start" }, "serving");
+  }
+
+  /** A schedule that makes no sense must not keep the disk from being served. */
+  #schedule(): void {
+    try {
+      const times = verifyTimes(process.env["HACLUSTER_VERIFY"], this.#resource.name);
+      if (times === undefined) return;
+      this.#verifying = new VerifySchedule(this.#resource, times, (level, text) =>
+        this.#log[level]({ event: "verify" }, text),
+      );
+      this.#log.info({ event: "verify" }, `verify at "${times}"`);
+    } catch (error) {
+      this.#log.error({ event: "verify" }, error instanceof Error ? error.message : String(error));
+    }
   }
 
   /** After a failed start: give back what was taken, so that the next try finds the resource down. */
@@ -164,6 +183,8 @@ export class BlockrepDaemon {
       ...(params["discardMyData"] === true ? { discardMyData: true } : {}),
       ...(params["dryRun"] === true ? { dryRun: true } : {}),
       ...(params["clearBitmap"] === true ? { clearBitmap: true } : {}),
+      ...(typeof params["startSector"] === "number" ? { startSector: params["startSector"] } : {}),
+      ...(typeof params["stopSector"] === "number" ? { stopSector: params["stopSector"] } : {}),
     };
     if (CONNECTION_VERBS.has(method)) await this.#resource.command(request);
     else if (VOLUME_VERBS.has(method)) await this.#resource.onVolumes(request, this.#volumes(params));
@@ -267,6 +288,7 @@ export class BlockrepDaemon {
   async #down(): Promise<void> {
     await this.#devices.detach(this.#volumes({}));
     await this.#resource.down();
+    await this.#verifying?.stop();
     removePidFile(blockrepPidFile(this.#resource.name));
     this.#log.info({ event: "daemon.stop" }, "down");
     // the answer to the request must leave before the socket closes
@@ -324,6 +346,18 @@ export class BlockrepDaemon {
         this.#log.info(
           data,
           `resync ${event.done ? "done" : "interrupted"}: ${event.blocks * 4} KiB in ${event.ms} ms`,
+        );
+        break;
+      case "verify-start":
+        this.#log.info(data, `verify as ${event.role} from sector ${event.startSector}: ${event.blocks * 4} KiB`);
+        break;
+      case "verify-out-of-sync":
+        this.#log.error(data, `out of sync: ${event.sectors} sectors at ${event.sector}`);
+        break;
+      case "verify-end":
+        this.#log[event.outOfSyncBlocks > 0 ? "error" : "info"](
+          data,
+          `verify ${event.done ? "done" : "interrupted"}: ${event.outOfSyncBlocks} blocks of 4 KiB out of sync, ${event.ms} ms`,
         );
         break;
       case "split-brain":

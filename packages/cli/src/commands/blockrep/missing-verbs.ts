@@ -21,7 +21,6 @@ const MISSING: readonly (readonly [verb: string, why: string])[] = [
   ["syncer", 'change the configuration, then "adjust"'],
   ["set-gi", "identifiers are never made up by hand here; drbdmeta set-gi works on a resource that is down"],
   ["check-resize", "the size is examined at each attach"],
-  ["verify", "not in this version: the engine cannot compare the disks online yet"],
   ["resize", "not in this version: the engine cannot grow a device online yet"],
 ];
 

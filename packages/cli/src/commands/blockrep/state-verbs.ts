@@ -52,6 +52,12 @@ export function stateVerbs(verb: DefineVerb, configFile: () => string | undefine
     request("invalidate-remote"),
   );
   verb("outdate", "mark the local data as outdated", "volumes", onDiskOrMetadata("outdate"));
+  verb("verify", "compare the disks online; what differs is copied at the next connect", "volumes", verify)
+    .option(
+      "-s, --start <position>",
+      "begin here: sectors, or with K, M, G; default: where the last one was broken off",
+    )
+    .option("-S, --stop <position>", "do not go beyond");
   verb("pause-sync", "pause a resync", "volumes", request("pause-sync"));
   verb("resume-sync", "let a paused resync go on", "volumes", request("resume-sync"));
   verb("suspend-io", "hold application I/O", "volumes", request("suspend-io"));
@@ -91,6 +97,27 @@ function request(method: string, flags: readonly "force"[] = []): Action {
     for (const flag of flags) params[flag] = options[flag] === true || options["overwriteDataOfPeer"] === true;
     await callBlockrep(target.resource.name, method, params);
   };
+}
+
+const verify: Action = async (target, options) => {
+  const start = options["start"];
+  const stop = options["stop"];
+  await callBlockrep(target.resource.name, "verify", {
+    volumes: volumeNumbers(target),
+    ...(typeof start === "string" ? { startSector: sectorsOf(start) } : {}),
+    ...(typeof stop === "string" ? { stopSector: sectorsOf(stop) } : {}),
+  });
+};
+
+const SECTORS_PER: Readonly<Record<string, number>> = { s: 1, K: 2, M: 2048, G: 2 ** 21 };
+
+/** A position of drbdsetup: sectors, unless a unit says otherwise. @throws CommandFailure (2) */
+function sectorsOf(text: string): number {
+  const match = /^(\d{1,12})([sKMG]?)$/.exec(text);
+  if (match === null) {
+    throw new CommandFailure(`"${text}" is no position: write sectors, or a number with K, M or G`, ExitCode.usage);
+  }
+  return Number(match[1]) * (SECTORS_PER[match[2] === "" ? "s" : (match[2] as string)] as number);
 }
 
 const connect: Action = async ({ resource }, options) => {
