@@ -204,7 +204,7 @@ export class Application {
   }
 }
 
-function content(id: number, sector: number, count: number): Uint8Array {
+export function content(id: number, sector: number, count: number): Uint8Array {
   const bytes = new Uint8Array(count * 512);
   const view = new DataView(bytes.buffer);
   for (let i = 0; i < count; i++) {

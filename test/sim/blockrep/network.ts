@@ -69,7 +69,7 @@ export class Network {
     const world = this.#world;
     const life = from.life;
     const to = world.nodes[1 - from.index] as SimNode;
-    world.after(world.prng.between(1, 3), () => {
+    world.after(world.delay(1, 3), () => {
       if (from.life !== life || from.engine === undefined) return;
       if (!to.machineUp || this.cut[0] || this.cut[1]) return; // silence; the dialler's own timeout ends it
       if (to.engine === undefined || !to.listening || to.paused) {
@@ -142,7 +142,7 @@ export class Network {
       end.stalled.push(() => this.#deliver(end, arrive));
       return;
     }
-    const at = Math.max(end.lastArrivalMs, world.nowMs + world.prng.between(0, 2));
+    const at = Math.max(end.lastArrivalMs, world.nowMs + world.delay(0, 2));
     end.lastArrivalMs = at;
     world.at(at, () => {
       const far = end.peer as Endpoint;

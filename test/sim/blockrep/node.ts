@@ -267,7 +267,7 @@ export class SimNode implements EngineSink {
       work();
     };
     if (alsoOnCrash && !fails) this.#inFlight.add(apply);
-    const ms = world.prng.between(0, 2) + (this.slowMs > 0 ? world.prng.below(this.slowMs) : 0);
+    const ms = world.delay(0, 2) + (this.slowMs > 0 ? world.prng.below(this.slowMs) : 0);
     world.after(ms, () => {
       if (this.life !== life) return;
       this.#inFlight.delete(apply);
@@ -313,6 +313,7 @@ export class SimNode implements EngineSink {
   writeData(ioId: number, _volume: number, sector: number, bytes: Uint8Array, fua: boolean): void {
     const count = bytes.length / 512;
     this.writing.set(ioId, [sector, count]);
+    this.world.options.stage?.disk(this.index, `write ${bytes.length} bytes at sector ${sector}${fua ? ", FUA" : ""}`);
     this.#io(
       ioId,
       "write",
@@ -366,6 +367,7 @@ export class SimNode implements EngineSink {
   }
 
   flushData(ioId: number): void {
+    this.world.options.stage?.disk(this.index, "flush");
     const covered = this.store.cachedSectors();
     const apply = (): undefined => {
       this.store.flushed(covered);
@@ -381,7 +383,15 @@ export class SimNode implements EngineSink {
     this.#io(ioId, "read", () => this.store.bytes(byteOffset / 512, lengthBytes / 512), false);
   }
 
+  #metaName(byteOffset: number): string {
+    const { alSector, superblockSector } = this.layout;
+    const sector = byteOffset / 512;
+    if (sector >= superblockSector && sector < superblockSector + 8) return "superblock";
+    return sector >= alSector && sector < superblockSector ? "activity log" : "bitmap page";
+  }
+
   writeMeta(ioId: number, _volume: number, byteOffset: number, bytes: Uint8Array): void {
+    this.world.options.stage?.disk(this.index, `write ${this.#metaName(byteOffset)}`);
     const apply = (): undefined => {
       for (let i = 0; i < bytes.length / 512; i++) {
         this.store.put(byteOffset / 512 + i, bytes.subarray(i * 512, i * 512 + 512), this.world.prng);
@@ -421,6 +431,7 @@ export class SimNode implements EngineSink {
     const end = this.endpoints.get(socketId);
     if (end === undefined) return;
     if (this.world.tracing) this.world.trace(`${this.index} send ${packet.kind}`);
+    this.world.options.stage?.packet(this.index, packet);
     this.world.network.purpose(end, packet);
     this.world.network.send(end, packet);
   }
@@ -457,6 +468,7 @@ export class SimNode implements EngineSink {
   }
 
   event(event: EngineEvent): void {
+    this.world.options.stage?.event(this.index, event);
     this.world.engineEvent(this, event);
   }
 

@@ -1,5 +1,9 @@
 import type { Prng } from "@hacluster/blockrep/base";
-import type { EngineOptions, Mutations } from "@hacluster/blockrep/unstable/core/ports";
+import type { EngineEvent, EngineOptions, Mutations } from "@hacluster/blockrep/unstable/core/ports";
+import type { Packet } from "@hacluster/blockrep/unstable/wire/packets";
+
+/** Of the stage: more extents than the activity log holds. */
+const STAGE_SECTORS = 400 * 2048;
 
 export interface SimOptions {
   /** A protection to take away; the run is expected to turn red for some seeds. */
@@ -12,6 +16,15 @@ export interface SimOptions {
    * log has turned over, and loses power during a flush. `resync`: a node that catches up loses power meanwhile.
    */
   readonly focus?: "lonely" | "resync";
+  /** A performance for readers: every operation takes a millisecond, and somebody watches. */
+  readonly stage?: Stage;
+}
+
+export interface Stage {
+  readonly net: Partial<EngineOptions["net"]>;
+  packet(from: number, packet: Packet): void;
+  event(node: number, event: EngineEvent): void;
+  disk(node: number, operation: string): void;
 }
 
 export interface Scenario {
@@ -29,8 +42,25 @@ const MIB = 2048; // sectors
 
 /** @param features decides what the scenario uses, apart from `prng`, so that a new feature leaves the course of a seed alone */
 export function scenarioOf(prng: Prng, features: Prng, options: SimOptions): Scenario {
+  const scenario = randomScenario(prng, features, options);
+  if (options.stage === undefined) return scenario;
+  const { net } = scenario.options;
+  const quiet = { protocol: "C", pingTimeoutMs: 500, koCount: 2, maxEpochSize: 2048, cramHmacAlg: "" } as const;
+  return {
+    ...scenario,
+    fresh: false,
+    deviceSectors: STAGE_SECTORS,
+    options: { ...scenario.options, handlers: [], net: { ...net, ...quiet, useRle: true, ...options.stage.net } },
+  };
+}
+
+function randomScenario(prng: Prng, features: Prng, options: SimOptions): Scenario {
   const protocol = options.mutations !== undefined ? "C" : features.pick(["C", "C", "C", "B", "A"] as const);
-  const fencing = options.focus === undefined && options.mutations === undefined && features.chance(1, 5);
+  const fencing =
+    options.stage === undefined &&
+    options.focus === undefined &&
+    options.mutations === undefined &&
+    features.chance(1, 5);
   const fresh = options.focus === undefined && prng.chance(1, 6);
   const deviceSectors = fresh ? prng.between(8, 24) * MIB : 800 * MIB + prng.between(0, 4000);
   const pingTimeoutMs = prng.between(200, 500);

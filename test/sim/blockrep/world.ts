@@ -70,6 +70,11 @@ export class World {
     this.at(this.nowMs + ms, run);
   }
 
+  /** How long something takes, in milliseconds. */
+  delay(least: number, most: number): number {
+    return this.options.stage === undefined ? this.prng.between(least, most) : 1;
+  }
+
   get traceHash(): string {
     return (this.#hash >>> 0).toString(16).padStart(8, "0");
   }
