@@ -64,7 +64,8 @@ export class Stage {
     } else if (verb === "hide") {
       if (value === "pings") this.#pings = false;
       if (value === "disks") this.#disks = false;
-    } else if (verb === "wait") this.#until(Number(value), () => false);
+    } else if (verb === "pair") this.#pair();
+    else if (verb === "wait") this.#until(Number(value), () => false);
     else if (verb === "cut" || verb === "heal") for (const i of [0, 1]) world.network.setCut(i, verb === "cut");
     else if (verb === "compare") this.#compare();
     else throw new Error(`no such command: ${words.join(" ")}`);

@@ -35,6 +35,7 @@ export class ConnectionSetup {
   #meta: SocketId | undefined;
   #dialling: SocketId | undefined;
   #dialDeadline = Infinity;
+  #diallingSinceMs = 0;
   #dialAt = Infinity;
   #checkAt = Infinity;
   #resolveConflicts = false;
@@ -78,8 +79,9 @@ export class ConnectionSetup {
     if (this.#running && this.#dialling === undefined) this.#dialAt = nowMs;
   }
 
-  get dialling(): boolean {
-    return this.#dialling !== undefined;
+  /** Since when the dial that runs waits for an answer; undefined: none runs. */
+  get diallingSinceMs(): number | undefined {
+    return this.#dialling === undefined ? undefined : this.#diallingSinceMs;
   }
 
   /** A socket of this kind exists, so the peer was alive a moment ago. */
@@ -124,6 +126,7 @@ export class ConnectionSetup {
     }
     if (nowMs >= this.#dialAt && (this.#data === undefined || this.#meta === undefined)) {
       this.#dialling = this.#do.dial();
+      this.#diallingSinceMs = nowMs;
       this.#dialDeadline = nowMs + this.#net().connectIntMs;
       this.#dialAt = Infinity;
     }

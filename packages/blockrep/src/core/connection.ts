@@ -75,6 +75,8 @@ export class Connection {
   adopted: { readonly verifyAlg: string; readonly csumsAlg: string } | undefined;
   /** A state change of ours waits for the peer's answer. */
   pendingRequest: ((rc: number) => void) | undefined;
+  /** When a ping was given up. */
+  #unansweredMs = -Infinity;
   /** What somebody who must know about a silent peer waits for. */
   #probes: ((reached: boolean) => void)[] = [];
 
@@ -540,6 +542,18 @@ export class Connection {
     return early || (this.#phase === "up" && this.conn < ConnState.Connected) || this.setup.hasContact;
   }
 
+  /**
+   * The peer has just let a ping, or a dial, go unanswered for ping-timeout: asking it once more would show nothing new.
+   * What went unanswered while this process itself slept does not count.
+   */
+  get peerSilent(): boolean {
+    const { nowMs, awakeSinceMs, options } = this.ctx;
+    if (this.shaking) return false;
+    const since = this.setup.diallingSinceMs;
+    const dialled = since !== undefined && nowMs - Math.max(since, awakeSinceMs) >= options.net.pingTimeoutMs;
+    return dialled || nowMs - this.#unansweredMs < options.net.pingTimeoutMs;
+  }
+
   /** Whether a peer without a connection can be reached: one attempt, now. */
   probe(done: (reached: boolean) => void): void {
     if (this.#phase === "pause") this.#look();
@@ -556,6 +570,7 @@ export class Connection {
   }
 
   #probed(reached: boolean): void {
+    if (reached) this.#unansweredMs = -Infinity;
     const probes = this.#probes;
     this.#probes = [];
     for (const probe of probes) this.ctx.later(() => probe(reached));
@@ -604,7 +619,10 @@ export class Connection {
       }
     }
     this.setup.tick(ctx.nowMs);
-    if (this.liveness.tick(ctx.nowMs)) this.fail(ConnState.NetworkFailure, "PingAck did not arrive in time.");
+    if (this.liveness.tick(ctx.nowMs)) {
+      if (ctx.awakeSinceMs <= ctx.nowMs - ctx.options.net.pingTimeoutMs) this.#unansweredMs = ctx.nowMs;
+      this.fail(ConnState.NetworkFailure, "PingAck did not arrive in time.");
+    }
     const patience = this.#patienceMs();
     if (!this.up || patience === 0) return;
     const late = this.volumes.some((v) => ctx.nowMs - (v.writes.oldestWaitMs() ?? Infinity) >= patience);

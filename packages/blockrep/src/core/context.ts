@@ -10,6 +10,8 @@ export class EngineContext {
   readonly random: RandomSource;
   readonly mutations: Mutations;
   nowMs: number;
+  /** Since when this process comes to its deadlines in time: what was silent before may just not have been read. */
+  awakeSinceMs: number = -Infinity;
   #lastIo = 0;
   #queue: (() => void)[] = [];
   #running = false;

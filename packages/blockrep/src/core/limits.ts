@@ -52,3 +52,5 @@ export const BARRIER_PATIENCE: { readonly delayMs: number; readonly writes: numb
 };
 /** What one input may put off until after itself. More would never end, and a process that stops is better than one that spins. */
 export const LATER_MAX = 10_000_000;
+/** A deadline that is noticed later than this shows that the process, or the machine, slept. */
+export const OVERSLEPT_MS = 100;

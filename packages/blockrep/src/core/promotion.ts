@@ -53,7 +53,7 @@ export class Promotion {
       this.#admin.after(POLL_MS, () => this.start());
       return;
     }
-    if (this.#probed) {
+    if (this.#probed || c.peerSilent) {
       this.#alone();
       return;
     }

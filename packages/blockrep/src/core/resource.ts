@@ -2,6 +2,7 @@ import type { Packet } from "../wire/packets.ts";
 import { Admin } from "./admin.ts";
 import { Connection } from "./connection.ts";
 import { EngineContext } from "./context.ts";
+import { OVERSLEPT_MS } from "./limits.ts";
 import type {
   AdminCommand,
   CommandId,
@@ -44,7 +45,9 @@ export class ResourceEngine implements ResourceInputs {
 
   tick(nowMs: number): void {
     this.#ctx.nowMs = nowMs;
-    if (nowMs < this.nextDeadlineMs()) return;
+    const deadline = this.nextDeadlineMs();
+    if (nowMs < deadline) return;
+    if (nowMs - deadline > OVERSLEPT_MS) this.#ctx.awakeSinceMs = nowMs;
     this.#ctx.input(() => {
       this.#connection.tick();
       for (const v of this.#connection.volumes) v.tick();
