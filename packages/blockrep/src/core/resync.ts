@@ -95,7 +95,11 @@ export class Resync {
     v.connection.hold();
     v.meta.syncBitmap(() => {
       v.change({ disk: DiskState.UpToDate, pdsk: DiskState.UpToDate }, "initial sync skipped", true);
-      v.meta.sync(() => v.connection.release());
+      v.meta.sync(() => {
+        // a state of mine that was on its way when the peer decided says Inconsistent
+        v.connection.sendState(v);
+        v.connection.release();
+      });
     });
   }
 
