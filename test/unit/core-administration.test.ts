@@ -106,3 +106,28 @@ test("new-current-uuid --clear-bitmap on two new disks skips the initial sync (r
   pair.done(pair.a.write(8, 8, 1));
   assert.notEqual(pair.a.volume.uuids.current, SYNCED.current);
 });
+
+test("disk-timeout: a disk that does not answer is given up, and the write succeeds on the peer's", () => {
+  const pair = EnginePair.connected({ disk: { diskTimeoutMs: 1000 } });
+  pair.run(5000);
+  pair.done(pair.a.write(8, 8, 1));
+  pair.a.holding = true;
+  const write = pair.a.write(16, 8, 2);
+  pair.run(500);
+  assert.equal(write.errno, undefined);
+  assert.equal(pair.a.volume.disk, DiskState.UpToDate);
+  pair.run(2500);
+  assert.equal(pair.a.volume.disk, DiskState.Diskless);
+  pair.done(write);
+  assert.deepEqual(pair.b.dataOf(16, 8), new Uint8Array(4096).fill(2));
+});
+
+test("disk-timeout 0: a slow disk is waited for", () => {
+  const pair = EnginePair.connected();
+  pair.a.holding = true;
+  const write = pair.a.write(16, 8, 2);
+  pair.run(30_000);
+  assert.equal(pair.a.volume.disk, DiskState.UpToDate);
+  pair.a.releaseIo();
+  pair.done(write);
+});

@@ -143,7 +143,7 @@ const disk: readonly OptionSpec[] = [
   spec("disk", "c-fill-target", number(0, MiB, 100, "sectors"), { syncer }),
   spec("disk", "c-max-rate", number(250, (4 * GiB) / KiB, 102400, "KiB/s"), { syncer }),
   spec("disk", "c-min-rate", number(0, (4 * GiB) / KiB, 250, "KiB/s"), { syncer }),
-  spec("disk", "disk-timeout", number(0, 6000, 0, "0.1 s"), { later: LATER }),
+  spec("disk", "disk-timeout", number(0, 6000, 0, "0.1 s")),
   spec(
     "disk",
     "read-balancing",

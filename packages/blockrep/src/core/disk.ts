@@ -45,6 +45,15 @@ export class Disk {
     return this.#open;
   }
 
+  /** The operation that waits longest; ids grow. Undefined: none waits. */
+  get oldestPending(): IoId | undefined {
+    for (const id of this.#pending.keys()) return id;
+    return undefined;
+  }
+
+  /** The newest operation so far. */
+  lastIo: IoId = 0;
+
   get pendingCount(): number {
     return this.#pending.size;
   }
@@ -129,6 +138,7 @@ export class Disk {
       return undefined;
     }
     const id = this.#nextId();
+    this.lastIo = id;
     this.#pending.set(id, done);
     return id;
   }

@@ -430,8 +430,31 @@ export class Volume {
     for (const one of ready) this.ctx.later(one.fn);
   }
 
+  /** disk-timeout: at `ms` the disk had been asked for everything up to `lastIo`. */
+  #diskMark: { ms: number; lastIo: number } = { ms: 0, lastIo: 0 };
+
+  /** A disk that leaves an operation unanswered for disk-timeout (twice that at most) is given up. */
+  #checkDiskTimeout(): void {
+    const { diskTimeoutMs } = this.diskOptions;
+    const { nowMs } = this.ctx;
+    if (diskTimeoutMs === 0 || nowMs < this.#diskMark.ms + diskTimeoutMs) return;
+    const oldest = this.disk.oldestPending;
+    const late = oldest !== undefined && oldest <= this.#diskMark.lastIo;
+    this.#diskMark = { ms: nowMs, lastIo: this.disk.lastIo };
+    if (!late || this.state.disk <= DiskState.Failed) return;
+    this.ctx.note("error", "the disk did not answer within disk-timeout");
+    this.#fail("disk timeout");
+  }
+
+  get #diskDeadlineMs(): number {
+    const { diskTimeoutMs } = this.diskOptions;
+    const waits = diskTimeoutMs > 0 && this.disk.pendingCount > 0;
+    return waits ? this.#diskMark.ms + diskTimeoutMs : Number.POSITIVE_INFINITY;
+  }
+
   nextDeadlineMs(): number {
     return Math.min(
+      this.#diskDeadlineMs,
       this.target.nextDeadlineMs(),
       this.verify.nextDeadlineMs(),
       this.activity.nextDeadlineMs(),
@@ -440,6 +463,7 @@ export class Volume {
   }
 
   tick(): void {
+    this.#checkDiskTimeout();
     this.target.tick();
     this.verify.tick();
     this.receiver.tick();
