@@ -1,5 +1,6 @@
 import type { AdminCommand, EngineEvent, EngineSink, RandomSource } from "@hacluster/blockrep/unstable/core/ports";
 import { ResourceEngine } from "@hacluster/blockrep/unstable/core/resource";
+import { AL_EXTENT_FREE, decodeAlBlock } from "@hacluster/blockrep/unstable/meta/activity-log-block";
 import { recoverAl } from "@hacluster/blockrep/unstable/meta/apply-al";
 import { initialisedAl, type MetaRegion } from "@hacluster/blockrep/unstable/meta/create";
 import { layoutFor, type MetaLayout } from "@hacluster/blockrep/unstable/meta/layout";
@@ -56,6 +57,8 @@ export class SimNode implements EngineSink {
   /** Data writes with the disk, by operation: first sector and number. */
   readonly writing: Map<number, readonly [number, number]> = new Map();
   #metaWrites = 0;
+  /** What the slots of the activity log hold, to see evictions. */
+  readonly #slots: Map<number, number> = new Map();
   #diskBusy = 0;
   #closing: (() => void) | undefined;
   downSinceMs = 0;
@@ -112,6 +115,8 @@ export class SimNode implements EngineSink {
     const superblock = decodeSuperblock(this.store.bytes(layout.superblockSector, 8));
     const area = this.store.bytes(layout.alSector, layout.superblockSector - layout.alSector);
     const recovery = recoverAl(superblock, area, layout);
+    if (recovery.extents.length > 0) this.world.cover("activity log replayed");
+    this.#slots.clear();
     for (const region of recovery.bitmapRegions) this.#putRegion(region);
     this.#flushNow();
     for (const region of recovery.regions) this.#putRegion(region);
@@ -383,6 +388,16 @@ export class SimNode implements EngineSink {
     this.#io(ioId, "read", () => this.store.bytes(byteOffset / 512, lengthBytes / 512), false);
   }
 
+  #logWritten(bytes: Uint8Array): void {
+    const block = decodeAlBlock(bytes);
+    if (block?.type !== "update") return;
+    for (const { slot, extent } of block.updates) {
+      const before = this.#slots.get(slot) ?? AL_EXTENT_FREE;
+      if (before !== AL_EXTENT_FREE) this.world.cover(extent === AL_EXTENT_FREE ? "extent retired" : "eviction");
+      this.#slots.set(slot, extent);
+    }
+  }
+
   #metaName(byteOffset: number): string {
     const { alSector, superblockSector } = this.layout;
     const sector = byteOffset / 512;
@@ -397,6 +412,7 @@ export class SimNode implements EngineSink {
         this.store.put(byteOffset / 512 + i, bytes.subarray(i * 512, i * 512 + 512), this.world.prng);
       }
       this.#metaWrites++;
+      if (this.#metaName(byteOffset) === "activity log") this.#logWritten(bytes);
       if (this.#metaWrites % TRUTH_EVERY === 0) this.world.after(0, () => checkMetadataTruth(this.world));
       return undefined;
     };

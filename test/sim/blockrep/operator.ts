@@ -168,6 +168,22 @@ export class Operator {
     this.#command(node, { verb: "verify", startSector: 0, stopSector: 1024 });
   }
 
+  /** The service is started on the other side of a cut link; the old Primary stays what it is. */
+  moveAcross(): void {
+    const old = this.application.node;
+    if (old === undefined || this.#moving || this.calm) return;
+    const other = this.#world.other(old);
+    if (!this.#free(other)) return;
+    this.#moving = true;
+    this.#release(() => {
+      this.#moving = false;
+      this.#busyUntil[old.index as 0 | 1] = this.#world.nowMs + 2000;
+      this.#command(other, { verb: "primary" }, (code) => {
+        if (code >= 1 && code < 100 && this.application.node === undefined && !this.calm) this.application.use(other);
+      });
+    });
+  }
+
   #release(then: () => void): void {
     this.application.stop();
     const wait = (): void => {

@@ -1,7 +1,8 @@
-import type { Prng } from "@hacluster/blockrep/base";
+import { Prng } from "@hacluster/blockrep/base";
 import type { EngineEvent, EngineOptions, Mutations } from "@hacluster/blockrep/unstable/core/ports";
 import type { Packet } from "@hacluster/blockrep/unstable/wire/packets";
 
+const TROUBLE_SALT = 21;
 /** Of the stage: more extents than the activity log holds. */
 const STAGE_SECTORS = 400 * 2048;
 
@@ -32,6 +33,10 @@ export interface Scenario {
   /** New metadata and a forced Primary instead of two disks that were synced long ago. */
   readonly fresh: boolean;
   readonly options: EngineOptions;
+  /** One more disk fault than chance brings about, at a time when the other disk is good. */
+  readonly failingDisk: boolean;
+  /** The link is cut until the service has been started on the other side too. */
+  readonly splitBrain: boolean;
   readonly durationMs: number;
   readonly queueDepth: number;
   /** Sectors that writes begin at: few enough that they meet again, in more extents than the activity log holds. */
@@ -43,7 +48,12 @@ const MIB = 2048; // sectors
 /** @param features decides what the scenario uses, apart from `prng`, so that a new feature leaves the course of a seed alone */
 export function scenarioOf(prng: Prng, features: Prng, options: SimOptions): Scenario {
   const scenario = randomScenario(prng, features, options);
-  if (options.stage === undefined) return scenario;
+  if (options.stage === undefined) {
+    if (options.focus !== undefined || options.mutations !== undefined || options.calm === true) return scenario;
+    // a source of its own: the course of the seeds that are kept must not change
+    const trouble = new Prng(scenario.deviceSectors + TROUBLE_SALT).below(100);
+    return { ...scenario, splitBrain: trouble < 12, failingDisk: trouble >= 12 && trouble < 36 };
+  }
   const { net } = scenario.options;
   const quiet = { protocol: "C", pingTimeoutMs: 500, koCount: 2, maxEpochSize: 2048, cramHmacAlg: "" } as const;
   return {
@@ -74,6 +84,8 @@ function randomScenario(prng: Prng, features: Prng, options: SimOptions): Scenar
   return {
     deviceSectors,
     fresh,
+    failingDisk: false,
+    splitBrain: false,
     durationMs: (options.focus === undefined ? prng.between(5, 11) : prng.between(6, 16)) * 1000,
     queueDepth: options.focus !== undefined ? 16 : prng.pick([1, 2, 4, 8]),
     places,

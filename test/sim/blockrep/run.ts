@@ -6,6 +6,8 @@ export interface SeedResult {
   readonly events: number;
   readonly violations: readonly string[];
   readonly traceHash: string;
+  /** How often what happened. */
+  readonly covered: ReadonlyMap<string, number>;
 }
 
 const CONVERGE_MS = 120_000;
@@ -19,11 +21,37 @@ function planFaults(world: World): void {
     else planResync(world);
     return;
   }
+  if (world.scenario.failingDisk) failDisk(world, 2500);
+  if (world.scenario.splitBrain) partition(world, 2000);
   const count = prng.between(1, 6);
   for (let i = 0; i < count; i++) {
     const node = world.nodes[prng.below(2)] as SimNode;
     world.at(prng.between(1500, durationMs), fault(world, node));
   }
+}
+
+/** From then on, as soon as both disks are good, one of them fails. */
+function failDisk(world: World, atMs: number): void {
+  world.at(atMs, () => {
+    const node = world.operator.application.node;
+    if (node === undefined || !world.shared || !world.operator.converged()) {
+      if (atMs < world.scenario.durationMs) failDisk(world, atMs + 100);
+      return;
+    }
+    const victim = world.prng.chance(1, 2) ? node : world.other(node);
+    victim.failNext = world.prng.pick(["read", "write", "flush", "flush"] as const);
+    world.note(`${victim.index} next ${victim.failNext} fails`);
+  });
+}
+
+/** Long enough that the service can be started on the other side as well. */
+function partition(world: World, atMs: number): void {
+  const cut = (on: boolean): void => {
+    for (const index of [0, 1]) world.network.setCut(index, on);
+  };
+  world.at(atMs, () => cut(true));
+  world.at(atMs + 2500, () => world.operator.moveAcross());
+  world.at(atMs + 4500, () => cut(false));
 }
 
 function planResync(world: World): void {
@@ -149,7 +177,7 @@ export function runSeed(seed: number, options: SimOptions = {}): SeedResult {
     world.violation("crash", error instanceof Error ? (error.stack ?? error.message) : String(error));
   }
   world.note(`acknowledged ${world.operator.application.acknowledged}`);
-  return { events: world.events, violations: world.violations, traceHash: world.traceHash };
+  return { events: world.events, violations: world.violations, traceHash: world.traceHash, covered: world.covered };
 }
 
 /** Everything is repaired; the two disks have to become equal, and to hold what was acknowledged. */

@@ -29,6 +29,7 @@ export class World {
   readonly nodes: readonly [SimNode, SimNode];
   readonly operator: Operator;
   readonly violations: string[] = [];
+  readonly covered: Map<string, number> = new Map();
   readonly #queue: EventQueue = new EventQueue();
   nowMs = 0;
   /** Order of what the application saw; finer than the clock. */
@@ -73,6 +74,11 @@ export class World {
   /** How long something takes, in milliseconds. */
   delay(least: number, most: number): number {
     return this.options.stage === undefined ? this.prng.between(least, most) : 1;
+  }
+
+  /** One more time that something happened which a simulator has to bring about. */
+  cover(what: string): void {
+    this.covered.set(what, (this.covered.get(what) ?? 0) + 1);
   }
 
   get traceHash(): string {
@@ -154,6 +160,7 @@ export class World {
     const other = this.other(node);
     const primary = node.engine?.snapshot().role === Role.Primary;
     if (this.shared && other.machineUp) this.fallBehind(node);
+    this.cover(primary ? "power loss of a Primary" : "power loss of a Secondary");
     node.model.lostUnflushed();
     // protocol A acknowledges what the peer may never have got
     if (primary && this.#protocol === "A" && !this.shared) other.model.lostUnflushed();
@@ -196,13 +203,19 @@ export class World {
     else if (event.type === "handshake") this.note(`${node.index} ${event.text}`);
     else if (event.type === "resync-start") {
       this.note(`${node.index} resync ${event.role} ${event.blocks}`);
-      if (event.role === "target") this.onResyncTarget?.(node);
+      if (event.role === "target") {
+        this.cover("resync");
+        this.onResyncTarget?.(node);
+      }
     } else if (event.type === "uuids") {
       this.note(`${node.index} uuids ${event.cause} ${event.current.toString(16)}:${event.bitmap.toString(16)}`);
     } else if (event.type === "verify-end") {
       this.note(`${node.index} verify ${event.done} ${event.outOfSyncBlocks}`);
       if (event.outOfSyncBlocks > 0) this.violation("D3", `verify found ${event.outOfSyncBlocks} blocks out of sync`);
-    } else if (event.type === "disk-error") this.note(`${node.index} disk error ${event.operation}`);
+    } else if (event.type === "disk-error") {
+      this.cover(`${event.operation} error`);
+      this.note(`${node.index} disk error ${event.operation}`);
+    } else if (event.type === "split-brain") this.cover(event.resolved ? "split brain resolved" : "split brain");
   }
 
   #stateEvent(node: SimNode, from: number, to: number, cause: string): void {
@@ -245,6 +258,11 @@ export class World {
       const keep = node.lastPowerLossMs > other.lastPowerLossMs ? other : node;
       this.other(keep).model = keep.model;
     }
-    if (now.role === Role.Primary && old.role !== Role.Primary) this.operator.promoted(node);
+    if (now.role === Role.Primary && old.role !== Role.Primary) {
+      this.cover(now.conn >= ConnState.Connected ? "promotion agreed" : "promotion alone");
+      this.operator.promoted(node);
+    }
+    if (now.disk === DiskState.Diskless && now.role === Role.Primary && old.disk !== now.disk)
+      this.cover("diskless Primary");
   }
 }
