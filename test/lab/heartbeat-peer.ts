@@ -27,6 +27,9 @@ const ENVIRONMENT: Readonly<Record<string, string>> = {
   HA_DEBUGLOG: "/var/log/ha-debug",
 };
 
+/** Arguments of `hb_standby` and `hb_takeover`. */
+export type ResourceSet = "all" | "local" | "foreign" | "failback";
+
 export interface HeartbeatFiles {
   readonly haCf: string;
   readonly authkeys: string;
@@ -108,13 +111,13 @@ export class HeartbeatPeer {
     await this.#until(`resources are ${status}`, async () => is(await this.resources()), timeoutMs);
   }
 
-  /** Give resources to the other node: all, local, foreign. */
-  async standby(which: "all" | "local" | "foreign" = "all"): Promise<void> {
+  /** Give resources to the other node: all, local, foreign, failback. */
+  async standby(which: ResourceSet = "all"): Promise<void> {
     await this.must(["hb_standby", which]);
   }
 
   /** Take resources from the other node. */
-  async takeover(which: "all" | "local" | "foreign" = "all"): Promise<void> {
+  async takeover(which: ResourceSet = "all"): Promise<void> {
     await this.must(["hb_takeover", which]);
   }
 

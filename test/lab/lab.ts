@@ -213,6 +213,11 @@ export class Lab {
     if (options.oneWay !== true) await this.#network.drop(b, a, links);
   }
 
+  /** Lose this share of the frames between two nodes, each way by chance, until it is set to 0. */
+  async lose(percent: number, a: string, b: string): Promise<void> {
+    await this.#network.lose(percent, a, b, this.#network.links);
+  }
+
   /** Undo every cut and plug every cable in again. */
   async heal(): Promise<void> {
     await this.#network.undropAll();

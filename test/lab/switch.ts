@@ -131,6 +131,22 @@ export class Switch {
     await this.#editCuts("delete", from, to, links);
   }
 
+  /** Lose this share of the frames between two nodes, each way by chance; 0 ends it. One pair of nodes at a time. */
+  async lose(percent: number, a: string, b: string, links: readonly LinkName[]): Promise<void> {
+    const rule = (from: string, to: string, link: LinkName): string =>
+      `iifname "${this.port(from, link)}" oifname "${this.port(to, link)}" numgen random mod 100 < ${percent} drop`;
+    const rules = links.flatMap((link) => [rule(a, b, link), rule(b, a, link)]);
+    const lossy = "bridge lab lossy";
+    await this.#nft(
+      [
+        "add table bridge lab",
+        `add chain ${lossy} { type filter hook forward priority 1; }`,
+        `flush chain ${lossy}`,
+        ...(percent > 0 ? rules.map((line) => `add rule ${lossy} ${line}`) : []),
+      ].join("\n"),
+    );
+  }
+
   async undropAll(): Promise<void> {
     if (this.#filterMade) await this.#nft("flush set bridge lab cut");
   }

@@ -1,8 +1,19 @@
 import { filesFor } from "../demo/configuration.ts";
 import { Hacluster } from "../demo/hacluster.ts";
-import { type HeartbeatFiles, HeartbeatPeer } from "../lab/heartbeat-peer.ts";
+import { HEARTBEAT_PEER_NEEDS, type HeartbeatFiles, HeartbeatPeer } from "../lab/heartbeat-peer.ts";
 import { Lab } from "../lab/lab.ts";
 import { waitFor } from "../lab/process.ts";
+import type { Needs } from "./requires.ts";
+
+/** What a `MixedCluster` needs of this machine. */
+export const MIXED_CLUSTER_NEEDS: Needs = {
+  ...HEARTBEAT_PEER_NEEDS,
+  programs: { ...HEARTBEAT_PEER_NEEDS.programs, arping: "iputils-arping" },
+  files: {
+    ...HEARTBEAT_PEER_NEEDS.files,
+    "/etc/ha.d/resource.d/IPaddr2": "Debian packages heartbeat, resource-agents",
+  },
+};
 
 /** Short times over the user's ha.cf. Heartbeat itself wants initdead to be at least deadtime. */
 const TIMES: Readonly<Record<string, string>> = { keepalive: "200ms", deadtime: "2", warntime: "1", initdead: "5" };
@@ -37,6 +48,9 @@ export class MixedCluster {
     options: {
       classic?: boolean;
       authkeys?: string;
+      /** Another authkeys for our node. */
+      ourAuthkeys?: string;
+      autoFailback?: "on" | "off";
       name?: string;
       /** A machine that can be pinged. */
       client?: boolean;
@@ -54,6 +68,8 @@ export class MixedCluster {
           for (const [key, value] of Object.entries(TIMES))
             haCf = haCf.replace(new RegExp(`^${key}\\s.*$`, "m"), `${key} ${value}`);
         }
+        if (options.autoFailback !== undefined)
+          haCf = haCf.replace(/^auto_failback\s.*$/m, `auto_failback ${options.autoFailback}`);
         haCf += options.extra ?? "";
         const authkeys = options.authkeys ?? text("authkeys");
         return { haCf, authkeys, haresources: HARESOURCES, scripts: { service: SERVICE } };
@@ -62,7 +78,7 @@ export class MixedCluster {
       const ours = files("nodo2");
       await node.must(["sh", "-c", "rm -rf /etc/drbd.d /etc/drbd.conf /var/log/ha-log /var/log/ha-debug"]);
       await node.writeFile("/etc/ha.d/ha.cf", ours.haCf);
-      await node.writeFile("/etc/ha.d/authkeys", ours.authkeys, 0o600);
+      await node.writeFile("/etc/ha.d/authkeys", options.ourAuthkeys ?? ours.authkeys, 0o600);
       await node.writeFile("/etc/ha.d/haresources", ours.haresources);
       await node.writeFile("/etc/ha.d/resource.d/service", SERVICE, 0o755);
       const [real] = await Promise.all([
@@ -91,7 +107,11 @@ export class MixedCluster {
 
   /** Wait until exactly this node has both, and the other one nothing. */
   async waitForOwner(node: "nodo1" | "nodo2", timeoutMs: number): Promise<void> {
-    const wanted = `${node}:service+address`;
+    await this.waitForOwners(`${node}:service+address`, timeoutMs);
+  }
+
+  /** Wait until `owners` says exactly this. */
+  async waitForOwners(wanted: string, timeoutMs: number): Promise<void> {
     let seen = "";
     const reached = await waitFor(
       async () => {
