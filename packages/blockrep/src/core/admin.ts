@@ -217,6 +217,7 @@ export class Admin {
     v.gate.close();
     v.whenSettled(() => {
       const finish = (): void => {
+        v.generationBeforeSecondary();
         const changed = v.change({ role: Role.Secondary }, "secondary");
         if (changed < StateRc.Success) {
           v.gate.open();

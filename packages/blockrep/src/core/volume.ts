@@ -292,6 +292,13 @@ export class Volume {
     }
   }
 
+  /** Nobody will end the fencing of a peer once this node is Secondary: what the peer may miss must show in the UUIDs. */
+  generationBeforeSecondary(): void {
+    if (!this.generationDue) return;
+    this.generationDue = false;
+    if (this.bitmap.count > 0) this.newGeneration("Secondary, and writes were under way when the peer was lost");
+  }
+
   /** The peer is back before fencing had an end. What it may have missed was never completed, but may be on this disk. */
   beginDueGeneration(done: () => void): void {
     this.generationDue = false;
