@@ -301,8 +301,11 @@ export class Volume {
 
   /** The peer is back before fencing had an end. What it may have missed was never completed, but may be on this disk. */
   beginDueGeneration(done: () => void): void {
-    this.generationDue = false;
-    if (this.bitmap.count > 0) this.newGeneration("the peer is back, and writes were under way when it was lost");
+    // nothing was under way: the generation stays due, in case fencing ends before the handshake does
+    if (this.bitmap.count > 0) {
+      this.generationDue = false;
+      this.newGeneration("the peer is back, and writes were under way when it was lost");
+    }
     this.meta.sync(done);
   }
 
