@@ -1,3 +1,6 @@
+import { once } from "node:events";
+import { availableParallelism } from "node:os";
+import { isMainThread, parentPort, Worker } from "node:worker_threads";
 import { runSeed as runBlockrepSeed } from "./blockrep/run.ts";
 import { runSeed as runHeartbeatSeed } from "./heartbeat/run.ts";
 
@@ -50,23 +53,81 @@ function parse(args: readonly string[]): Arguments {
   return out;
 }
 
+/** What some seeds of one simulator gave. */
+interface Share {
+  readonly events: number;
+  readonly violations: number;
+  readonly lines: readonly string[];
+  readonly covered: ReadonlyMap<string, number>;
+}
+
+function runShare(name: string, seeds: readonly number[], trace: boolean): Share {
+  const run = SIMULATORS[name] as Simulator;
+  const lines: string[] = [];
+  const covered = new Map<string, number>();
+  let events = 0;
+  let violations = 0;
+  for (const seed of seeds) {
+    const result = run(seed, trace ? { trace: (line) => console.log(line) } : {});
+    events += result.events;
+    violations += result.violations.length;
+    for (const [what, times] of result.covered ?? []) covered.set(what, (covered.get(what) ?? 0) + times);
+    if (result.violations.length === 0) continue;
+    for (const line of result.violations) lines.push(`${name} seed ${seed}: ${line}`);
+    lines.push(`replay: npm run sim -- --only ${name} --seed ${seed} --trace`);
+  }
+  return { events, violations, lines, covered };
+}
+
+/** Seeds that one thread takes at a time: enough to be worth a message, few enough that the threads end together. */
+const SHARE_SEEDS = 10;
+const THREADS_MAX = 8;
+
+/** All shares, side by side where there are cores for it, in the order in which they were asked for. */
+async function runShares(shares: readonly (readonly [string, readonly number[]])[]): Promise<Share[]> {
+  const results: Share[] = [];
+  let next = 0;
+  const thread = async (): Promise<void> => {
+    const worker = new Worker(new URL(import.meta.url));
+    for (let mine = next++; mine < shares.length; mine = next++) {
+      const answer = once(worker, "message");
+      worker.postMessage(shares[mine]);
+      results[mine] = ((await answer) as [Share])[0];
+    }
+    await worker.terminate();
+  };
+  const threads = Math.min(availableParallelism(), THREADS_MAX, shares.length);
+  await Promise.all(Array.from({ length: threads }, thread));
+  return results;
+}
+
+if (!isMainThread) {
+  parentPort?.on("message", ([name, seeds]: [string, readonly number[]]) => {
+    parentPort?.postMessage(runShare(name, seeds, false));
+  });
+}
+
 /** Run seeds through every simulator; prints what fails with the command that replays it, and a summary line last. */
-export function main(args: readonly string[]): number {
+export async function main(args: readonly string[]): Promise<number> {
   const wanted = parse(args);
+  const shares: [string, number[]][] = [];
+  for (const name of Object.keys(SIMULATORS)) {
+    if (wanted.only !== undefined && wanted.only !== name) continue;
+    for (let from = wanted.from; from < wanted.from + wanted.seeds; from += SHARE_SEEDS) {
+      const count = Math.min(SHARE_SEEDS, wanted.from + wanted.seeds - from);
+      shares.push([name, Array.from({ length: count }, (_, i) => from + i)]);
+    }
+  }
+  const alone = wanted.trace || shares.length <= 2;
+  const results = alone ? shares.map(([name, seeds]) => runShare(name, seeds, wanted.trace)) : await runShares(shares);
   let events = 0;
   let violations = 0;
   const covered = new Map<string, number>();
-  for (const [name, run] of Object.entries(SIMULATORS)) {
-    if (wanted.only !== undefined && wanted.only !== name) continue;
-    for (let seed = wanted.from; seed < wanted.from + wanted.seeds; seed++) {
-      const result = run(seed, wanted.trace ? { trace: (line) => console.log(line) } : {});
-      events += result.events;
-      violations += result.violations.length;
-      for (const [what, times] of result.covered ?? []) covered.set(what, (covered.get(what) ?? 0) + times);
-      if (result.violations.length === 0) continue;
-      for (const line of result.violations) console.log(`${name} seed ${seed}: ${line}`);
-      console.log(`replay: npm run sim -- --only ${name} --seed ${seed} --trace`);
-    }
+  for (const share of results) {
+    events += share.events;
+    violations += share.violations;
+    for (const line of share.lines) console.log(line);
+    for (const [what, times] of share.covered) covered.set(what, (covered.get(what) ?? 0) + times);
   }
   if (wanted.coverage) for (const what of [...covered.keys()].sort()) console.log(`${covered.get(what)} × ${what}`);
   console.log(`sim: seeds=${wanted.seeds} events=${events} violations=${violations}`);
