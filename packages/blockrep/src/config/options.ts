@@ -78,7 +78,9 @@ const PROXY = "DRBD Proxy is a separate product; the peers connect directly";
 const syncer = true;
 
 const net: readonly OptionSpec[] = [
-  spec("net", "protocol", choice("C", "B", "A")),
+  spec("net", "protocol", choice("C", "B", "A"), {
+    laterValues: { A: "it is agreed with the peer and run as C: every write waits for both disks" },
+  }),
   spec("net", "timeout", number(1, 600, 60, "0.1 s")),
   spec("net", "connect-int", number(1, 120, 10, "s")),
   spec("net", "ping-int", number(1, 120, 10, "s")),

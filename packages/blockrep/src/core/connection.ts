@@ -38,6 +38,15 @@ type Phase = "off" | "pause" | "setup" | "features" | "challenge" | "response" |
 export const FEATURE_FLUSH_WAITS_FOR_BARRIERS = 0x4000_0000;
 
 /**
+ * Deviation: protocol A is agreed with the peer and run as C. Each write asks for its own answer, which every receiver of
+ * 8.4 gives whatever the protocol, so an acknowledged write is on both disks. Completing a write while it is only on its
+ * way was found to leave other bytes on the peer's disk, and stays off until the simulator shows it safe.
+ */
+function effectiveProtocol(configured: "A" | "B" | "C"): "B" | "C" {
+  return configured === "B" ? "B" : "C";
+}
+
+/**
  * The link to the peer: its two sockets, what was agreed on them, and who is told when it breaks.
  * @see DRBD 8.4 drbd_receiver.c
  */
@@ -82,7 +91,7 @@ export class Connection {
 
   constructor(ctx: EngineContext) {
     this.ctx = ctx;
-    this.protocol = ctx.options.net.protocol;
+    this.protocol = effectiveProtocol(ctx.options.net.protocol);
     this.setup = new ConnectionSetup(() => ctx.options.net, ctx.random, {
       dial: () => {
         const socket = ++this.#lastSocket;
@@ -142,7 +151,7 @@ export class Connection {
   /** From StandAlone: look for the peer until told otherwise. */
   start(): void {
     const { ctx } = this;
-    this.protocol = ctx.options.net.protocol;
+    this.protocol = effectiveProtocol(ctx.options.net.protocol);
     this.#setConn(ConnState.Unconnected, "connect");
     this.#setConn(ConnState.WFConnection, "connect");
     this.#look();

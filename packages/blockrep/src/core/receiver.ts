@@ -54,6 +54,8 @@ export class Receiver {
   #finished = 0;
   #flushed = 0;
   #held: ReceivedWrite[] = [];
+  /** Reads for the peer that came behind a held write of the same blocks. */
+  #behindHeld: { readonly sector: number; readonly sizeBytes: number; readonly start: () => void }[] = [];
   receivedSectors = 0;
 
   constructor(volume: Volume) {
@@ -90,6 +92,9 @@ export class Receiver {
     this.#held = [];
     this.#peerReads = 0;
     for (const write of held) this.#finish(write, false); // never begun: the sender knows that it has no barrier ack for them
+    const waiting = this.#behindHeld;
+    this.#behindHeld = [];
+    for (const { start } of waiting) start();
   }
 
   #flushEpoch(done: (ok: boolean) => void): void {
@@ -128,6 +133,22 @@ export class Receiver {
     const ready = this.#held.filter((write) => this.#epochs.isOldest(write.epoch));
     this.#held = this.#held.filter((write) => !ready.includes(write));
     for (const write of ready) this.#begin(write);
+    const waiting = this.#behindHeld;
+    this.#behindHeld = [];
+    for (const { sector, sizeBytes, start } of waiting) this.behindHeld(sector, sizeBytes, start);
+  }
+
+  /**
+   * Starts a read on behalf of the peer behind the writes that it sent before and that still wait for an earlier epoch:
+   * the locks know only writes that have begun.
+   */
+  behindHeld(sector: number, sizeBytes: number, start: () => void): void {
+    const end = sector + sizeBytes / 512;
+    const overlaps = this.#held.some(
+      ({ packet, sizeBytes: length }) => packet.sector < end && sector < packet.sector + length / 512,
+    );
+    if (overlaps) this.#behindHeld.push({ sector, sizeBytes, start });
+    else start();
   }
 
   #begin(write: ReceivedWrite): void {

@@ -151,7 +151,7 @@ export class ResourceEngine implements ResourceInputs {
       role: state.role,
       peerRole: state.peer,
       conn: state.conn,
-      protocol: this.#connection.protocol,
+      protocol: this.#ctx.options.net.protocol,
       agreedVersion: this.#connection.version,
       suspended: { user: state.susp, noData: state.suspNod, fencing: state.suspFen },
       pause: { user: state.userIsp, peer: state.peerIsp, dependency: state.aftrIsp },

@@ -258,7 +258,7 @@ export class Verify {
         v.locks.release(lock);
       });
     });
-    v.locks.acquire(lock);
+    v.receiver.behindHeld(sector, sizeBytes, () => v.locks.acquire(lock));
     return true;
   }
 
