@@ -6,6 +6,7 @@ import {
   type EngineNetOptions,
   FileStore,
   NbdServer,
+  NET_DEFAULTS,
   Resource,
   StoreBackend,
 } from "@hacluster/blockrep";
@@ -21,29 +22,11 @@ export interface ServerSettings {
 }
 
 const NET: EngineNetOptions = {
-  protocol: "C",
-  timeoutMs: 6000,
+  ...NET_DEFAULTS,
   connectIntMs: 500,
-  pingIntMs: 10_000,
   // the machine is overloaded on purpose: a late ping is no failure here
   pingTimeoutMs: 5000,
   socketCheckTimeoutMs: 100,
-  koCount: 7,
-  maxBuffers: 2048,
-  maxEpochSize: 2048,
-  allowTwoPrimaries: false,
-  cramHmacAlg: "",
-  sharedSecret: "",
-  afterSb0p: "disconnect",
-  afterSb1p: "disconnect",
-  afterSb2p: "disconnect",
-  alwaysAsbp: false,
-  rrConflict: "disconnect",
-  dataIntegrityAlg: "",
-  verifyAlg: "",
-  csumsAlg: "",
-  csumsAfterCrashOnly: false,
-  useRle: true,
 };
 
 const settings = JSON.parse(process.argv[2] ?? "{}") as ServerSettings;

@@ -1,4 +1,5 @@
 import { Prng } from "@hacluster/blockrep/base";
+import { NET_DEFAULTS } from "@hacluster/blockrep/unstable/core/net-defaults";
 import type {
   AdminCommand,
   EngineEvent,
@@ -44,28 +45,8 @@ export function engineOptions(options: NodeOptions): EngineOptions {
   return {
     resource: "r0",
     net: {
-      protocol: "C",
-      timeoutMs: 6000,
+      ...NET_DEFAULTS,
       connectIntMs: 1000,
-      pingIntMs: 10_000,
-      pingTimeoutMs: 500,
-      socketCheckTimeoutMs: 0,
-      koCount: 7,
-      maxBuffers: 2048,
-      maxEpochSize: 2048,
-      allowTwoPrimaries: false,
-      cramHmacAlg: "",
-      sharedSecret: "",
-      afterSb0p: "disconnect",
-      afterSb1p: "disconnect",
-      afterSb2p: "disconnect",
-      alwaysAsbp: false,
-      rrConflict: "disconnect",
-      dataIntegrityAlg: "",
-      verifyAlg: "",
-      csumsAlg: "",
-      csumsAfterCrashOnly: false,
-      useRle: true,
       ...options.net,
     },
     volumes: devices.map((_, volume) => ({

@@ -4,6 +4,7 @@
  */
 export * from "./base/index.ts";
 export * from "./config/index.ts";
+export { NET_DEFAULTS } from "./core/net-defaults.ts";
 export {
   type AdminCommand,
   AdminError,

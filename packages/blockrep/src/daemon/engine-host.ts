@@ -11,11 +11,10 @@ import {
   Errno,
   type RandomSource,
   type ResourceSnapshot,
-  type SocketError,
 } from "../core/ports.ts";
 import { ResourceEngine } from "../core/resource.ts";
 import type { BlockStore } from "../drivers/block-store.ts";
-import type { PeerSockets } from "../drivers/peer-sockets.ts";
+import type { PeerSocketListener, PeerSockets } from "../drivers/peer-sockets.ts";
 import type { Dialect } from "../wire/dialect.ts";
 import type { Packet } from "../wire/packets.ts";
 
@@ -30,22 +29,11 @@ export interface OpenDisk {
 export interface HostParts {
   openDisk(volume: number): Promise<OpenDisk>;
   /** Made after the host, since sockets and engine know each other. */
-  peerSockets(events: PeerSocketEvents): PeerSockets;
+  peerSockets(listener: PeerSocketListener): PeerSockets;
   runHandler(name: string, env: Readonly<Record<string, string>>): Promise<number>;
   onEvent(event: EngineEvent): void;
   /** On: take no more requests of the application. */
   onThrottle(on: boolean): void;
-}
-
-/** What the sockets tell; each becomes one input of the engine. */
-export interface PeerSocketEvents {
-  beginTurn(): void;
-  endTurn(): void;
-  opened(socket: number): void;
-  accepted(): number | undefined;
-  packet(socket: number, packet: Packet): void;
-  closed(socket: number, error: SocketError): void;
-  sendQueue(socket: number, bytes: number): void;
 }
 
 export interface CommandOutcome {

@@ -1,5 +1,6 @@
 import { closeSync, existsSync, ftruncateSync, openSync } from "node:fs";
 import { ErrorCode, HaError } from "../base/errors.ts";
+import { NET_DEFAULTS } from "../core/net-defaults.ts";
 import type { EngineEvent, NetOptions } from "../core/ports.ts";
 import type { PeerAddress } from "../drivers/peer-sockets.ts";
 import { applyActivityLog, createMetadata } from "./metadata-tools.ts";
@@ -36,31 +37,6 @@ export interface ReplicatedDevice {
   close(): Promise<void>;
 }
 
-/** DRBD 8.4's defaults of the net section. */
-const NET_DEFAULTS: NetOptions = {
-  protocol: "C",
-  timeoutMs: 6000,
-  connectIntMs: 10_000,
-  pingIntMs: 10_000,
-  pingTimeoutMs: 500,
-  socketCheckTimeoutMs: 0,
-  koCount: 7,
-  maxBuffers: 2048,
-  maxEpochSize: 2048,
-  allowTwoPrimaries: false,
-  cramHmacAlg: "",
-  sharedSecret: "",
-  afterSb0p: "disconnect",
-  afterSb1p: "disconnect",
-  afterSb2p: "disconnect",
-  alwaysAsbp: false,
-  rrConflict: "disconnect",
-  dataIntegrityAlg: "",
-  verifyAlg: "",
-  csumsAlg: "",
-  csumsAfterCrashOnly: false,
-  useRle: true,
-};
 /** Events that nobody has read yet; beyond that the oldest are dropped. */
 const EVENT_BACKLOG_MAX = 1024;
 

@@ -14,6 +14,7 @@ export interface PeerAddress {
   readonly port: number;
 }
 
+/** What the sockets tell; each call becomes one input of the engine. */
 export interface PeerSocketListener {
   /** Around packets that arrived together: what they cause is best done together too. */
   beginTurn(): void;
